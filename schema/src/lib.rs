@@ -1,0 +1,23 @@
+//! The shape of data everywhere in Baken: identities, readings, the journal
+//! record and the directory's documents.
+//!
+//! Every other crate of the workspace stands on this one; it stands on none of
+//! them. It never performs IO, reads a clock or starts a task.
+
+mod document;
+mod ids;
+mod partition;
+mod record;
+mod value;
+
+pub use document::{
+    ApiToken, Credentials, Device, Document, DocumentBody, DocumentKind, Location, MAX_NAME_BYTES,
+    Router, Tenant, TenantSettings,
+};
+pub use ids::{DeviceId, LocationId, PartitionId, Position, RouterId, TenantId, TimestampMs};
+pub use partition::partition_of;
+pub use record::{
+    DecodeError, LocalKey, MAX_RECORD_ROWS, Origin, RECORD_VERSION, Record, RecordBuilder,
+    RecordKind, RecordRows, RowLimit,
+};
+pub use value::{Value, ValueKind};

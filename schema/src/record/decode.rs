@@ -1,0 +1,188 @@
+//! Reads a record back, column by column, without copying a text.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Float64Type, Int64Type, TimestampMillisecondType, UInt16Type, UInt64Type,
+};
+use arrow_array::{Array, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_ipc::reader::StreamDecoder;
+use bytes::Bytes;
+
+use super::builder::SCHEMA;
+use super::{Origin, RECORD_VERSION};
+use crate::{DeviceId, RouterId, TenantId, TimestampMs, Value};
+
+/// Why a journal record can't be read. It came from our own journal behind a
+/// checksum, so each of these stops the partition and wants a person.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error(
+        "record version {found} is newer than {RECORD_VERSION}, the newest that this build reads"
+    )]
+    Version { found: u8 },
+    #[error("not an Arrow stream: {0}")]
+    Arrow(#[from] arrow_schema::ArrowError),
+    #[error("the Arrow stream holds no record batch")]
+    Empty,
+    #[error("the record's columns differ from those of version {RECORD_VERSION}")]
+    Columns,
+}
+
+/// A decoded record; rows by index from 0 to [`RecordRows::len`].
+#[derive(Debug, Clone)]
+pub struct RecordRows {
+    batch: RecordBatch,
+    tenants: ScalarBuffer<u64>,
+    routers: ScalarBuffer<u64>,
+    devices: ScalarBuffer<u64>,
+    keys: ScalarBuffer<u16>,
+    key_names: StringArray,
+    observed_at: ScalarBuffer<i64>,
+    received_at: ScalarBuffer<i64>,
+    numbers: Float64Array,
+    integers: Int64Array,
+    booleans: BooleanArray,
+    texts: StringArray,
+    jsons: StringArray,
+}
+
+impl RecordRows {
+    /// Decodes the payload of a record of the given version.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are no record of ours.
+    pub fn decode(version: u8, payload: &Bytes) -> Result<Self, DecodeError> {
+        if version != RECORD_VERSION {
+            return Err(DecodeError::Version { found: version });
+        }
+        let mut buffer = Buffer::from(payload.clone());
+        let batch = StreamDecoder::new().decode(&mut buffer)?.ok_or(DecodeError::Empty)?;
+        Self::from_batch(batch)
+    }
+
+    /// Takes the columns of a batch with the record's schema.
+    ///
+    /// # Errors
+    /// [`DecodeError::Columns`] when the schema is another.
+    pub fn from_batch(batch: RecordBatch) -> Result<Self, DecodeError> {
+        if batch.schema_ref().fields() != SCHEMA.fields() {
+            return Err(DecodeError::Columns);
+        }
+        let ids =
+            |column: usize| batch.column(column).as_primitive::<UInt64Type>().values().clone();
+        let times = |column: usize| {
+            batch.column(column).as_primitive::<TimestampMillisecondType>().values().clone()
+        };
+        let keys = batch.column(3).as_dictionary::<UInt16Type>();
+        let key_names = keys.values().as_string::<i32>().clone();
+        let indexes = keys.keys().values().clone();
+        if indexes.iter().any(|&index| usize::from(index) >= key_names.len()) {
+            return Err(DecodeError::Columns);
+        }
+        Ok(Self {
+            tenants: ids(0),
+            routers: ids(1),
+            devices: ids(2),
+            keys: indexes,
+            key_names,
+            observed_at: times(4),
+            received_at: times(5),
+            numbers: batch.column(6).as_primitive::<Float64Type>().clone(),
+            integers: batch.column(7).as_primitive::<Int64Type>().clone(),
+            booleans: batch.column(8).as_boolean().clone(),
+            texts: batch.column(9).as_string::<i32>().clone(),
+            jsons: batch.column(10).as_string::<i32>().clone(),
+            batch,
+        })
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The Arrow batch itself.
+    #[must_use]
+    pub fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    #[must_use]
+    pub fn origin(&self, row: usize) -> Origin {
+        Origin {
+            tenant: TenantId(self.tenants[row]),
+            router: RouterId(self.routers[row]),
+            device: DeviceId(self.devices[row]),
+        }
+    }
+
+    /// Device ids, a row each.
+    #[must_use]
+    pub fn devices(&self) -> &[u64] {
+        &self.devices
+    }
+
+    /// How many distinct keys the record names; key indexes are below it.
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        self.key_names.len()
+    }
+
+    /// The name behind a key index.
+    #[must_use]
+    pub fn key_name(&self, index: usize) -> &str {
+        self.key_names.value(index)
+    }
+
+    /// Key indexes, a row each, into [`RecordRows::key_name`].
+    #[must_use]
+    pub fn key_indexes(&self) -> &[u16] {
+        &self.keys
+    }
+
+    #[must_use]
+    pub fn key(&self, row: usize) -> &str {
+        self.key_name(usize::from(self.keys[row]))
+    }
+
+    /// When the device says that it was, a row each, in milliseconds since 1970.
+    #[must_use]
+    pub fn observed_at_ms(&self) -> &[i64] {
+        &self.observed_at
+    }
+
+    #[must_use]
+    pub fn observed_at(&self, row: usize) -> TimestampMs {
+        TimestampMs(self.observed_at[row])
+    }
+
+    /// When the broker read it from its socket.
+    #[must_use]
+    pub fn received_at(&self, row: usize) -> TimestampMs {
+        TimestampMs(self.received_at[row])
+    }
+
+    /// The row's value; `None` is a deleted attribute.
+    #[must_use]
+    pub fn value(&self, row: usize) -> Option<Value<'_>> {
+        if self.numbers.is_valid(row) {
+            Some(Value::Number(self.numbers.value(row)))
+        } else if self.integers.is_valid(row) {
+            Some(Value::Integer(self.integers.value(row)))
+        } else if self.booleans.is_valid(row) {
+            Some(Value::Boolean(self.booleans.value(row)))
+        } else if self.texts.is_valid(row) {
+            Some(Value::Text(self.texts.value(row)))
+        } else if self.jsons.is_valid(row) {
+            Some(Value::Json(self.jsons.value(row)))
+        } else {
+            None
+        }
+    }
+}

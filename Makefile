@@ -1,0 +1,67 @@
+# `make run` and `make test` are the two commands of the README; the rest is
+# what they are made of.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Where a tool is found, and the Debian package that brings it.
+BUILD_TOOLS := cc:build-essential make:build-essential
+TEST_TOOLS := $(BUILD_TOOLS) mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv
+
+CARGO_DENY_VERSION := 0.20.2
+TOOLS := target/tools
+
+.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients demo-check crash-check bench bench-peers docs
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+run: packages-run ## build Baken and run the demo; Ctrl-C ends it
+	cargo build --release --locked -p server
+	exec target/release/baken demo
+
+test: packages-test fmt-check lint deny unit release clients demo-check crash-check ## everything that must pass
+
+packages-run:
+	@deploy/packages $(BUILD_TOOLS)
+
+packages-test:
+	@deploy/packages $(TEST_TOOLS)
+
+fmt-check:
+	cargo fmt --all -- --check
+
+lint:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+deny: $(TOOLS)/bin/cargo-deny
+	$(TOOLS)/bin/cargo-deny --offline check bans licenses sources
+
+$(TOOLS)/bin/cargo-deny:
+	cargo install --locked --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
+
+unit: ## the Rust tests
+	cargo test --workspace --locked
+
+release:
+	cargo build --release --locked
+
+clients: release ## real MQTT clients against the release binary
+	server/tests/clients/run
+
+demo-check: release ## the demo must raise and clear its alarm
+	target/release/baken demo --until-alarm --json target/demo.json
+
+crash-check: release ## a few SIGKILLs under load, then the audit
+	target/release/loadtest crash --kills 4 --seconds 20 --json target/crash.json
+
+bench: ## the benches of the hot paths
+	cargo bench --workspace --locked
+
+bench-peers: release ## Baken, rumqttd and mosquitto under the same load
+	cargo run --release --locked -p benches --bin peers -- --json target/bench-peers.json
+
+docs: ## write the generated references anew
+	cargo run --locked -p server -- config reference > docs/reference/configuration.md
+	cargo run --locked -p server -- openapi > docs/reference/openapi.json

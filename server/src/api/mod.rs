@@ -1,0 +1,38 @@
+//! The HTTP API under `/api/v1`: who asks, what they may see, and the pages and
+//! errors that all answers share. Each module answers for one noun.
+//!
+//! How a module joins:
+//! 1. it has a `pub fn routes() -> OpenApiRouter<AppState>` whose paths begin
+//!    below `/api/v1` (see [`about`]), and is merged in [`v1`];
+//! 2. each handler takes an [`Access`] and asks it about the tenant of what it
+//!    touches; a document out of sight is [`Problem::not_found`];
+//! 3. bodies, queries and paths come by [`Json`], [`Query`] and [`Path`], so that
+//!    what is wrong with them is a [`Problem`];
+//! 4. lists are a [`Page`], documents bear [`etag`] and take [`IfMatch`].
+//!
+//! It never speaks SQL and never reads a journal: `store` and `ingest` do.
+
+pub mod about;
+pub mod auth;
+pub mod extract;
+pub mod metrics;
+pub mod paging;
+pub mod problem;
+pub mod service;
+pub mod state;
+
+pub use auth::Access;
+pub use extract::{IfMatch, Json, Path, Query, etag};
+pub use paging::{Page, Paging};
+pub use problem::{ApiResult, Problem};
+pub use state::AppState;
+
+use utoipa_axum::router::OpenApiRouter;
+
+/// Where the API begins.
+pub const BASE_PATH: &str = "/api/v1";
+
+/// All modules, each at its paths below [`BASE_PATH`].
+fn v1() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().merge(about::routes())
+}

@@ -1,0 +1,50 @@
+//! What the API's handlers stand on: the parts of the node that is running.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ingest::{Connections, Submitter};
+use journal::Journal;
+use store::Store;
+
+use super::auth::FailureLimit;
+use super::metrics::ApiMetrics;
+use crate::health::Health;
+use crate::secret::Secret;
+
+/// The state of every handler: `State(state): State<AppState>`. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState(Arc<Parts>);
+
+/// The parts, as fields of [`AppState`].
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Store,
+    pub journal: Journal,
+    /// The routers that are connected now: RPC, pushes, disconnecting.
+    pub connections: Connections,
+    /// Puts rows into the journal as the broker does.
+    pub submitter: Submitter,
+    pub secret: Secret,
+    /// All metrics of the process.
+    pub registry: prometheus::Registry,
+    /// Whether the node is alive and ready, and why not.
+    pub health: Health,
+    pub(crate) metrics: ApiMetrics,
+    pub(crate) failures: FailureLimit,
+}
+
+impl AppState {
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,139 @@
+//! Whether the node lives and whether it is ready for traffic, with the reasons
+//! why not, in words for the person who is on duty.
+//!
+//! It only looks; it never repairs or restarts anything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use journal::Journal;
+use prometheus::{Encoder as _, TextEncoder};
+use schema::{PartitionId, Position};
+use serde::Serialize;
+use store::Store;
+
+use crate::api::{Access, AppState, Problem};
+
+/// Records that the history may be behind before the node calls itself not ready.
+pub const DEFAULT_MAX_RECORDER_LAG_RECORDS: u64 = 100_000;
+
+/// Looks at the parts of the node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Health {
+    journal: Journal,
+    store: Store,
+    phase: Arc<AtomicU8>,
+    max_recorder_lag_records: u64,
+}
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    Starting = 0,
+    Serving = 1,
+    Stopping = 2,
+}
+
+/// Why the node isn't ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Stable, for programs: `starting`, `stopping`, `journal_stalled`,
+    /// `partition_stopped`, `recorder_lag`.
+    pub code: &'static str,
+    /// For people.
+    pub detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    status: &'static str,
+    reasons: Vec<Reason>,
+}
+
+impl Health {
+    #[must_use]
+    pub fn new(journal: Journal, store: Store, max_recorder_lag_records: u64) -> Self {
+        let phase = Arc::new(AtomicU8::new(Phase::Starting as u8));
+        Self { journal, store, phase, max_recorder_lag_records }
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// All that keeps the node from being ready; empty if it is.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        match self.phase.load(Ordering::Acquire) {
+            0 => reasons.push(Reason {
+                code: "starting",
+                detail: "The node is starting.".to_owned(),
+            }),
+            2 => reasons.push(Reason {
+                code: "stopping",
+                detail: "The node is stopping.".to_owned(),
+            }),
+            _ => {}
+        }
+        self.look_at_journal(&mut reasons);
+        for number in 0..self.journal.partitions() {
+            self.look_at_recorder(PartitionId(number), &mut reasons);
+        }
+        reasons
+    }
+
+    fn look_at_recorder(&self, partition: PartitionId, reasons: &mut Vec<Reason>) {
+        let Position(next) = self.journal.bounds(partition).next;
+        let Position(recorded) = self.store.history().durable_position(partition);
+        let lag = next.saturating_sub(recorded);
+        if lag > self.max_recorder_lag_records {
+            reasons.push(Reason {
+                code: "recorder_lag",
+                detail: format!(
+                    "The history of partition {partition} is {lag} records behind the journal \
+                     (at {recorded} of {next}); up to {} is taken as ready.",
+                    self.max_recorder_lag_records
+                ),
+            });
+        }
+    }
+}
+
+/// `GET /health/live`: 200 as long as the process answers at all.
+pub async fn live() -> Response {
+    axum::Json(Report { status: "live", reasons: Vec::new() }).into_response()
+}
+
+/// `GET /health/ready`: 200, or 503 with the reasons.
+pub async fn ready(State(state): State<AppState>) -> Response {
+    let reasons = state.health.reasons();
+    if reasons.is_empty() {
+        return axum::Json(Report { status: "ready", reasons }).into_response();
+    }
+    let report = Report { status: "not ready", reasons };
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(report)).into_response()
+}
+
+/// `GET /metrics` in Prometheus' text format.
+pub async fn metrics(State(state): State<AppState>) -> Response {
+    let encoder = TextEncoder::new();
+    let mut text = Vec::new();
+    if let Err(error) = encoder.encode(&state.registry.gather(), &mut text) {
+        return Problem::internal(&error).into_response();
+    }
+    let kind = HeaderValue::try_from(encoder.format_type()).expect("the format is a header value");
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// `GET /metrics` for who has a token of the whole installation.
+pub async fn metrics_with_token(access: Access, state: State<AppState>) -> Response {
+    match access.require_installation() {
+        Ok(()) => metrics(state).await,
+        Err(problem) => problem.into_response(),
+    }
+}

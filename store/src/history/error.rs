@@ -1,0 +1,56 @@
+//! What may go wrong with the history.
+
+use std::path::PathBuf;
+
+use schema::{PartitionId, Position};
+
+use crate::sqlite::SqlError;
+
+/// Why a call of the history failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    #[error("the history's manifest: {0}")]
+    Manifest(#[from] SqlError),
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
+    /// A file is not what was written. Nothing of it is given out.
+    #[error("the history file {} is damaged: {reason}", path.display())]
+    Corrupt { path: PathBuf, reason: String },
+    #[error("the history has {known} partitions and no partition {asked}")]
+    Partition { asked: PartitionId, known: u16 },
+    #[error("partition {0} has a writer already")]
+    WriterTaken(PartitionId),
+    /// Writing it would put readings in twice, or the reader started at a wrong place.
+    #[error("record {got} was written already: the history of partition {partition} is at {next}")]
+    Position { partition: PartitionId, got: Position, next: Position },
+    #[error("partition {0} has as many series as a 32-bit number can count")]
+    SeriesLimit(PartitionId),
+    #[error("the cursor is not one that this query gave out")]
+    Cursor,
+    #[error("the answer would have {asked} buckets, more than {limit}")]
+    Buckets { asked: u64, limit: usize },
+    #[error("a bucket is at least a millisecond, and there is at least one point")]
+    BucketWidth,
+    #[error("the history is closed")]
+    Closed,
+}
+
+impl HistoryError {
+    /// True where the same call may succeed later: the disk is full or failing
+    /// for now, or the manifest is busy.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Manifest(error) => error.is_retryable(),
+            Self::Io { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
+    /// True where the caller asked for something that can't be had, as opposed
+    /// to a fault of ours.
+    #[must_use]
+    pub fn is_bad_request(&self) -> bool {
+        matches!(self, Self::Cursor | Self::Buckets { .. } | Self::BucketWidth)
+    }
+}

@@ -1,0 +1,20 @@
+//! A fleet of routers over real MQTT, and the audit that nothing was lost.
+//!
+//! It stands outside of a reading's way: at its beginning as the routers that
+//! publish, and at its end as a reader of the HTTP API. It knows only MQTT,
+//! HTTP and the columns of an Arrow answer, never the server's own crates, so
+//! that a fault there can't hide itself here.
+//!
+//! Every reading that is offered follows from a number ([`plan`]), so the audit
+//! needs to remember only how many messages each connection has offered and
+//! which of them were acknowledged ([`ledger`]).
+
+pub mod plan;
+pub mod values;
+
+pub mod packets;
+pub mod template;
+
+pub mod ledger;
+
+pub mod audit;

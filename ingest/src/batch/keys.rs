@@ -1,0 +1,264 @@
+//! Keys as small numbers: a process-wide table and a cache per connection.
+//!
+//! A key's text is hashed once per value in the connection's own cache; only
+//! the first use of a key on a connection goes to the shared table and takes
+//! its lock. The table only grows, and the tenants' quotas bound it.
+
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use hashbrown::{HashMap, HashSet, HashTable};
+use schema::TenantId;
+
+/// A key's number, valid while the process lives; never stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(u32);
+
+impl KeyId {
+    /// The number as an index: the table gives them out from 0 without gaps.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The tenant uses as many distinct keys as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the tenant already uses {max_keys} distinct keys, the most that its settings allow")]
+pub struct KeyQuota {
+    pub max_keys: u32,
+}
+
+/// All keys that the process has met; a cheap handle.
+///
+/// A tenant's quota counts the distinct keys that were met since the process
+/// started: it guards memory and dictionaries against keys made up at random,
+/// and is no lasting inventory.
+#[derive(Clone, Debug, Default)]
+pub struct KeyTable {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    names: RwLock<Names>,
+    tenants: Mutex<HashMap<TenantId, Arc<TenantKeys>>>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    ids: HashMap<Arc<str>, KeyId>,
+    by_id: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+struct TenantKeys {
+    used: RwLock<HashSet<KeyId>>,
+}
+
+impl KeyTable {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty cache for one connection of `tenant`, of at most `max_cached`
+    /// keys. It takes no memory before its first key.
+    #[must_use]
+    pub fn cache(&self, tenant: TenantId, max_cached: usize) -> KeyCache {
+        let mut tenants = self.shared.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenant = Arc::clone(tenants.entry(tenant).or_default());
+        KeyCache {
+            table: self.clone(),
+            tenant,
+            max_cached,
+            hasher: foldhash::quality::RandomState::default(),
+            entries: HashTable::new(),
+            object: 0,
+        }
+    }
+
+    /// How many distinct keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.names.read().unwrap_or_else(PoisonError::into_inner).by_id.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends to `names` the keys behind the last that it holds, so that a
+    /// batcher looks keys up without a lock.
+    pub(crate) fn extend_names(&self, names: &mut Vec<Arc<str>>) {
+        let shared = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.extend_from_slice(&shared.by_id[names.len()..]);
+    }
+
+    fn intern(&self, name: &str) -> (KeyId, Arc<str>) {
+        let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((name, &id)) = names.ids.get_key_value(name) {
+            return (id, Arc::clone(name));
+        }
+        drop(names);
+        let mut names = self.shared.names.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((name, &id)) = names.ids.get_key_value(name) {
+            return (id, Arc::clone(name));
+        }
+        let id = KeyId(u32::try_from(names.by_id.len()).expect("quotas keep keys far below 2^32"));
+        let name: Arc<str> = name.into();
+        names.by_id.push(Arc::clone(&name));
+        names.ids.insert(Arc::clone(&name), id);
+        (id, name)
+    }
+
+    fn known(&self, name: &str) -> Option<(KeyId, Arc<str>)> {
+        let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.ids.get_key_value(name).map(|(name, &id)| (id, Arc::clone(name)))
+    }
+}
+
+/// One connection's keys.
+#[derive(Debug)]
+pub struct KeyCache {
+    table: KeyTable,
+    tenant: Arc<TenantKeys>,
+    max_cached: usize,
+    hasher: foldhash::quality::RandomState,
+    entries: HashTable<Entry>,
+    /// Counts the objects decoded, so that a key's repetition is seen.
+    object: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Arc<str>,
+    id: KeyId,
+    /// The row that the key stood in, in the object `object`.
+    row: u32,
+    object: u64,
+}
+
+/// A key found, and the row of an earlier use in the same object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub id: KeyId,
+    pub earlier_row: Option<usize>,
+}
+
+impl KeyCache {
+    /// The number of `name`.
+    ///
+    /// # Errors
+    /// [`KeyQuota`] when it would be one key more than the tenant may use.
+    pub fn resolve(&mut self, name: &str, max_keys: u32) -> Result<KeyId, KeyQuota> {
+        self.resolve_in_object(name, max_keys, 0).map(|found| found.id)
+    }
+
+    /// From here on the keys of another object are resolved.
+    pub(crate) fn begin_object(&mut self) {
+        self.object += 1;
+        if self.entries.len() > self.max_cached {
+            self.entries.clear();
+        }
+    }
+
+    /// The number of `name`, which stands in row `row` unless an earlier row of
+    /// this object bears it already.
+    pub(crate) fn resolve_in_object(
+        &mut self,
+        name: &str,
+        max_keys: u32,
+        row: usize,
+    ) -> Result<Found, KeyQuota> {
+        let row = u32::try_from(row).expect("rows of one socket read are below 2^32");
+        let hash = self.hasher.hash_one(name);
+        if let Some(entry) = self.entries.find_mut(hash, |entry| *entry.name == *name) {
+            if entry.object == self.object {
+                return Ok(Found { id: entry.id, earlier_row: Some(entry.row as usize) });
+            }
+            (entry.object, entry.row) = (self.object, row);
+            return Ok(Found { id: entry.id, earlier_row: None });
+        }
+        let (id, name) = self.allow(name, max_keys)?;
+        let entry = Entry { name, id, row, object: self.object };
+        let hasher = &self.hasher;
+        self.entries.insert_unique(hash, entry, |entry| hasher.hash_one(&*entry.name));
+        Ok(Found { id, earlier_row: None })
+    }
+
+    fn allow(&self, name: &str, max_keys: u32) -> Result<(KeyId, Arc<str>), KeyQuota> {
+        if let Some((id, name)) = self.table.known(name) {
+            let used = self.tenant.used.read().unwrap_or_else(PoisonError::into_inner);
+            if used.contains(&id) {
+                return Ok((id, name));
+            }
+        }
+        let mut used = self.tenant.used.write().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= max_keys as usize {
+            return match self.table.known(name) {
+                Some((id, name)) if used.contains(&id) => Ok((id, name)),
+                _ => Err(KeyQuota { max_keys }),
+            };
+        }
+        let (id, name) = self.table.intern(name);
+        used.insert(id);
+        Ok((id, name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_number_on_all_connections() {
+        let table = KeyTable::new();
+        let mut one = table.cache(TenantId(1), 10);
+        let mut other = table.cache(TenantId(2), 10);
+        let id = one.resolve("temperature", 10).unwrap();
+        assert_eq!(other.resolve("temperature", 10), Ok(id));
+        assert_ne!(other.resolve("pressure", 10), Ok(id));
+        assert_eq!(one.resolve("temperature", 10), Ok(id));
+        let mut names = Vec::new();
+        table.extend_names(&mut names);
+        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["temperature", "pressure"]);
+    }
+
+    #[test]
+    fn a_quota_stops_new_keys_of_its_tenant_only() {
+        let table = KeyTable::new();
+        let mut one = table.cache(TenantId(1), 10);
+        one.resolve("a", 2).unwrap();
+        one.resolve("b", 2).unwrap();
+        assert_eq!(one.resolve("c", 2), Err(KeyQuota { max_keys: 2 }));
+        let mut again = table.cache(TenantId(1), 10);
+        assert!(again.resolve("b", 2).is_ok(), "a key in use stays usable");
+        assert!(again.resolve("c", 2).is_err());
+        assert_eq!(table.len(), 2, "a refused key takes no memory");
+        assert!(table.cache(TenantId(2), 10).resolve("c", 2).is_ok());
+        assert!(again.resolve("c", 3).is_ok(), "a raised quota counts at once");
+    }
+
+    #[test]
+    fn a_cache_stays_bounded() {
+        let table = KeyTable::new();
+        let mut cache = table.cache(TenantId(1), 4);
+        for number in 0..100 {
+            cache.begin_object();
+            cache.resolve(&format!("k{number}"), 1_000).unwrap();
+            assert!(cache.entries.len() <= 5);
+        }
+    }
+
+    #[test]
+    fn a_repeated_key_is_seen_within_its_object_only() {
+        let mut cache = KeyTable::new().cache(TenantId(1), 4);
+        cache.begin_object();
+        assert_eq!(cache.resolve_in_object("a", 9, 3).unwrap().earlier_row, None);
+        assert_eq!(cache.resolve_in_object("a", 9, 4).unwrap().earlier_row, Some(3));
+        cache.begin_object();
+        assert_eq!(cache.resolve_in_object("a", 9, 5).unwrap().earlier_row, None);
+    }
+}

@@ -1,0 +1,14 @@
+//! From decoded rows to durable journal records.
+//!
+//! A session fills [`Rows`], hands them over as one [`Submission`] per socket
+//! read, and waits on its [`Completion`] before it sends any PUBACK. One task
+//! per partition gathers what has been submitted into journal records. Nothing
+//! here parses a payload or knows a connection.
+
+mod keys;
+mod rows;
+mod submitter;
+
+pub use keys::{KeyCache, KeyId, KeyQuota, KeyTable};
+pub use rows::{Mark, Row, Rows};
+pub use submitter::{BatchOptions, Completion, Submission, SubmitError, Submitter};

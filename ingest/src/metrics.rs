@@ -1,0 +1,38 @@
+//! The names of this crate's metrics. They are stable: dashboards and alerts
+//! name them. None carries a label per router or device.
+
+// Batching: submissions on their way into the journal.
+
+/// Submissions accepted by a partition's queue, by `partition`.
+pub const BATCH_SUBMISSIONS_TOTAL: &str = "baken_batch_submissions_total";
+/// Rows put into journal records, by `partition`.
+pub const BATCH_ROWS_TOTAL: &str = "baken_batch_rows_total";
+/// Journal records made, by `partition`.
+pub const BATCH_RECORDS_TOTAL: &str = "baken_batch_records_total";
+/// Rows of one journal record.
+pub const BATCH_RECORD_ROWS: &str = "baken_batch_record_rows";
+/// Bytes that wait in a partition's queue or for the journal, by `partition`.
+pub const BATCH_QUEUE_BYTES: &str = "baken_batch_queue_bytes";
+/// The most bytes that may wait, by `partition`.
+pub const BATCH_QUEUE_LIMIT_BYTES: &str = "baken_batch_queue_limit_bytes";
+/// From a submission's arrival until the journal made it durable.
+pub const BATCH_DURABLE_SECONDS: &str = "baken_batch_durable_seconds";
+/// Submissions that the journal could not take, by `partition`.
+pub const BATCH_FAILED_TOTAL: &str = "baken_batch_failed_total";
+/// Distinct keys that the process knows.
+pub const BATCH_KEYS: &str = "baken_batch_keys";
+
+// Recording: from the journal into the history and the attributes.
+
+/// The next journal position that a partition's recorder will take, by `partition`.
+pub const RECORDER_POSITION: &str = "baken_recorder_position";
+/// Durable journal records that the recorder has still to take, by `partition`.
+pub const RECORDER_LAG_RECORDS: &str = "baken_recorder_lag_records";
+/// Time since the last record taken was appended, by `partition`; 0 when none waits.
+pub const RECORDER_LAG_SECONDS: &str = "baken_recorder_lag_seconds";
+/// Rows recorded, by `partition`.
+pub const RECORDER_ROWS_TOTAL: &str = "baken_recorder_rows_total";
+/// 1 where a partition's recorder has stopped and wants a person, by `partition`.
+pub const RECORDER_STOPPED: &str = "baken_recorder_stopped";
+/// Writes that failed and were tried again, by `partition`.
+pub const RECORDER_RETRIES_TOTAL: &str = "baken_recorder_retries_total";

@@ -4,4 +4,5 @@
 //! It holds no logic of the reading's way: `ingest`, `journal`, `store` and
 //! `alarms` do, and are only put together here.
 
+pub mod config;
 pub mod secret;

@@ -1,1 +1,116 @@
-//! Placeholder.
+//! The only code that speaks SQL: the directory, the attributes, the history
+//! and the alarms of one installation.
+//!
+//! On a reading's way this is where the recorder and the alarm workers put what
+//! they made of the journal, each with its position in the same transaction.
+//! The crate never reads the journal and never opens a socket. Each part keeps
+//! a file of its own and knows nothing of the others.
+
+pub mod alarms;
+pub mod attributes;
+pub mod directory;
+pub mod history;
+pub mod metrics;
+pub mod sqlite;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prometheus::Registry;
+
+pub use alarms::AlarmStore;
+pub use attributes::{Attribute, AttributeChange, Attributes, AttributesError, Scope};
+pub use directory::{
+    Change, Directory, DirectoryError, Entry, ListQuery, NewRouter, Page as DirectoryPage,
+};
+pub use history::{History, HistoryOptions};
+pub use sqlite::SqlError;
+
+/// Where the store is and how its parts are kept.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The folder of the store's files; made if it is not there.
+    pub dir: PathBuf,
+    /// As many as the journal has.
+    pub partitions: u16,
+    pub history: HistoryOptions,
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot make the folder {}: {source}", dir.display())]
+    Folder { dir: PathBuf, source: std::io::Error },
+    #[error("cannot open the directory: {0}")]
+    Directory(#[source] directory::OpenError),
+    #[error("cannot open the attributes: {0}")]
+    Attributes(#[source] AttributesError),
+    #[error("cannot open the history: {0}")]
+    History(#[source] history::HistoryError),
+    #[error("cannot open the alarms: {0}")]
+    Alarms(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// All parts of the store; clones are handles on the same files.
+#[derive(Clone, Debug)]
+pub struct Store {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    directory: Directory,
+    attributes: Attributes,
+    history: History,
+    alarms: AlarmStore,
+}
+
+impl Store {
+    /// Opens the embedded store in a folder that no other process has open;
+    /// the caller holds the folder's lock.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the part that would not open, and why.
+    pub fn open_embedded(options: StoreOptions, registry: &Registry) -> Result<Self, OpenError> {
+        let StoreOptions { dir, partitions, history } = options;
+        std::fs::create_dir_all(&dir)
+            .map_err(|source| OpenError::Folder { dir: dir.clone(), source })?;
+        let directory = Directory::open_embedded(&dir, registry).map_err(OpenError::Directory)?;
+        let attributes =
+            Attributes::open(&dir, partitions, attributes::AttributeLimits::default(), registry)
+                .map_err(OpenError::Attributes)?;
+        let history =
+            History::open(&dir, partitions, history, registry).map_err(OpenError::History)?;
+        let alarms =
+            AlarmStore::open(&dir, registry).map_err(|error| OpenError::Alarms(error.into()))?;
+        Ok(Self { parts: Arc::new(Parts { directory, attributes, history, alarms }) })
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.parts.directory
+    }
+
+    #[must_use]
+    pub fn attributes(&self) -> &Attributes {
+        &self.parts.attributes
+    }
+
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.parts.history
+    }
+
+    #[must_use]
+    pub fn alarms(&self) -> &AlarmStore {
+        &self.parts.alarms
+    }
+
+    /// Finishes what is queued and closes the files. Calls after it are
+    /// refused; who writes to the store ends before it.
+    pub async fn close(&self) {
+        self.parts.history.close().await;
+        self.parts.attributes.close().await;
+        self.parts.directory.close().await;
+    }
+}

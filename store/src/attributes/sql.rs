@@ -1,0 +1,353 @@
+//! The statements behind the attributes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, params};
+use schema::{DeviceId, PartitionId, Position, TimestampMs};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use super::{Attribute, AttributeChange, AttributeLimits, AttributesError, PendingShared, Scope};
+use crate::sqlite::{self, SqlError};
+
+const MIGRATIONS: [&str; 1] =
+    [include_str!("../../../schema/migrations/embedded/attributes/0001-attributes.sql")];
+
+/// How many reads run at once; more wait their turn.
+const READERS: usize = 4;
+
+/// The writer's connection.
+#[derive(Debug)]
+pub(super) struct File {
+    pub connection: Connection,
+    /// The sequence of the latest undelivered change.
+    pub sequence: u64,
+}
+
+/// Why a change is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    KeyBytes,
+    ValueBytes,
+    Keys,
+    /// The deletion was done, but the device will not be told of it.
+    Undelivered,
+}
+
+impl Over {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::KeyBytes => "key_bytes",
+            Self::ValueBytes => "value_bytes",
+            Self::Keys => "keys_per_device",
+            Self::Undelivered => "undelivered_deletions",
+        }
+    }
+
+    pub fn explain(
+        self,
+        key: &str,
+        value: Option<&str>,
+        limits: &AttributeLimits,
+    ) -> AttributesError {
+        let (value, allowed) = match self {
+            Self::KeyBytes => (
+                format!("a key of {} bytes", key.len()),
+                format!("1 to {} bytes without control characters", limits.key_bytes),
+            ),
+            Self::ValueBytes => (
+                format!("a value of {} bytes", value.map_or(0, str::len)),
+                format!("{} bytes at most", limits.value_bytes),
+            ),
+            Self::Keys | Self::Undelivered => {
+                ("one key more".to_owned(), format!("{} keys at most", limits.keys_per_device))
+            }
+        };
+        let key = key.chars().take(64).collect();
+        AttributesError::Limit { key, value, allowed }
+    }
+}
+
+pub(super) fn check_size(
+    key: &str,
+    value: Option<&str>,
+    limits: &AttributeLimits,
+) -> Result<(), Over> {
+    if key.is_empty() || key.len() > limits.key_bytes || key.chars().any(char::is_control) {
+        return Err(Over::KeyBytes);
+    }
+    if value.is_some_and(|value| value.len() > limits.value_bytes) {
+        return Err(Over::ValueBytes);
+    }
+    Ok(())
+}
+
+impl File {
+    pub fn open(path: &Path) -> Result<Self, SqlError> {
+        let connection = sqlite::open(path, &MIGRATIONS)?;
+        let sequence: i64 = connection.query_row(
+            "SELECT coalesce(max(sequence), 0) FROM undelivered",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(Self { connection, sequence: sequence.cast_unsigned() })
+    }
+
+    pub fn positions(&self) -> Result<Vec<(PartitionId, Position)>, SqlError> {
+        let mut statement = self.connection.prepare("SELECT partition, next FROM positions")?;
+        let rows = statement.query_map([], |row| {
+            let next: i64 = row.get(1)?;
+            Ok((PartitionId(row.get(0)?), Position(next.cast_unsigned())))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    pub fn waiting(&self) -> Result<HashSet<DeviceId>, SqlError> {
+        let mut statement = self.connection.prepare("SELECT DISTINCT device FROM undelivered")?;
+        let rows =
+            statement.query_map([], |row| Ok(DeviceId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Moves a partition's position forward; false where it is there already.
+pub(super) fn advance(
+    connection: &Connection,
+    partition: PartitionId,
+    next: Position,
+) -> Result<bool, SqlError> {
+    let moved = connection
+        .prepare_cached(
+            "INSERT INTO positions (partition, next) VALUES (?1, ?2)
+             ON CONFLICT (partition) DO UPDATE SET next = excluded.next
+             WHERE next < excluded.next",
+        )?
+        .execute(params![partition.0, next.0.cast_signed()])?;
+    Ok(moved == 1)
+}
+
+/// Sets or deletes one attribute; the outer error is the file's, the inner one
+/// says that a limit kept it out.
+pub(super) fn change(
+    connection: &Connection,
+    change: &AttributeChange,
+    sequence: u64,
+    limits: &AttributeLimits,
+) -> Result<Result<(), Over>, SqlError> {
+    let text = change.value.as_ref().map(Value::to_string);
+    if let Err(over) = check_size(&change.key, text.as_deref(), limits) {
+        return Ok(Err(over));
+    }
+    let device = change.device.0.cast_signed();
+    let scope = change.scope as u8;
+    match &text {
+        Some(text) => {
+            let updated = connection
+                .prepare_cached(
+                    "UPDATE attributes SET value = ?4, updated_at = ?5
+                     WHERE device = ?1 AND scope = ?2 AND key = ?3",
+                )?
+                .execute(params![device, scope, change.key, text, change.at.0])?;
+            if updated == 0 {
+                let keys: u32 = connection
+                    .prepare_cached(
+                        "SELECT count(*) FROM attributes WHERE device = ?1 AND scope = ?2",
+                    )?
+                    .query_row(params![device, scope], |row| row.get(0))?;
+                if keys >= limits.keys_per_device {
+                    return Ok(Err(Over::Keys));
+                }
+                connection
+                    .prepare_cached(
+                        "INSERT INTO attributes (device, scope, key, value, updated_at)
+                         VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![device, scope, change.key, text, change.at.0])?;
+            }
+        }
+        None => {
+            connection
+                .prepare_cached(
+                    "DELETE FROM attributes WHERE device = ?1 AND scope = ?2 AND key = ?3",
+                )?
+                .execute(params![device, scope, change.key])?;
+        }
+    }
+    if change.scope == Scope::Client {
+        return Ok(Ok(()));
+    }
+    await_delivery(connection, change, text.as_deref(), sequence, limits)
+}
+
+/// Keeps a shared change until the device has it. Deletions of keys that come
+/// and go while a device is away are kept up to the limit of its keys.
+fn await_delivery(
+    connection: &Connection,
+    change: &AttributeChange,
+    text: Option<&str>,
+    sequence: u64,
+    limits: &AttributeLimits,
+) -> Result<Result<(), Over>, SqlError> {
+    let device = change.device.0.cast_signed();
+    let sequence = sequence.cast_signed();
+    let updated = connection
+        .prepare_cached(
+            "UPDATE undelivered SET value = ?3, sequence = ?4 WHERE device = ?1 AND key = ?2",
+        )?
+        .execute(params![device, change.key, text, sequence])?;
+    if updated == 1 {
+        return Ok(Ok(()));
+    }
+    if text.is_none() {
+        let deletions: u32 = connection
+            .prepare_cached("SELECT count(*) FROM undelivered WHERE device = ?1 AND value IS NULL")?
+            .query_row([device], |row| row.get(0))?;
+        if deletions >= limits.keys_per_device {
+            return Ok(Err(Over::Undelivered));
+        }
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO undelivered (device, key, value, sequence) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![device, change.key, text, sequence])?;
+    Ok(Ok(()))
+}
+
+/// Forgets what was delivered; true where nothing is left for the device.
+pub(super) fn delivered(
+    connection: &Connection,
+    device: DeviceId,
+    upto: u64,
+) -> Result<bool, SqlError> {
+    let id = device.0.cast_signed();
+    connection
+        .prepare_cached("DELETE FROM undelivered WHERE device = ?1 AND sequence <= ?2")?
+        .execute([id, upto.cast_signed()])?;
+    let left: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM undelivered WHERE device = ?1)")?
+        .query_row([id], |row| row.get(0))?;
+    Ok(!left)
+}
+
+pub(super) fn forget(connection: &Connection, device: DeviceId) -> Result<(), SqlError> {
+    for sql in
+        ["DELETE FROM attributes WHERE device = ?1", "DELETE FROM undelivered WHERE device = ?1"]
+    {
+        connection.prepare_cached(sql)?.execute([device.0.cast_signed()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn get(
+    connection: &Connection,
+    device: DeviceId,
+    scope: Scope,
+    keys: Option<&[String]>,
+) -> Result<Vec<Attribute>, AttributesError> {
+    let id = device.0.cast_signed();
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+    };
+    let mut found: Vec<(String, String, i64)> = Vec::new();
+    if let Some(keys) = keys {
+        let mut statement = connection.prepare_cached(
+            "SELECT key, value, updated_at FROM attributes
+             WHERE device = ?1 AND scope = ?2 AND key = ?3",
+        )?;
+        let distinct: std::collections::BTreeSet<&String> = keys.iter().collect();
+        for key in distinct {
+            found.extend(statement.query_row(params![id, scope as u8, key], row).optional()?);
+        }
+    } else {
+        let mut statement = connection.prepare_cached(
+            "SELECT key, value, updated_at FROM attributes
+             WHERE device = ?1 AND scope = ?2 ORDER BY key",
+        )?;
+        for read in statement.query_map(params![id, scope as u8], row)? {
+            found.push(read?);
+        }
+    }
+    let attribute = |(key, text, at): (String, String, i64)| {
+        let value = parse(device, &key, &text)?;
+        Ok(Attribute { key, value, updated_at: TimestampMs(at) })
+    };
+    found.into_iter().map(attribute).collect()
+}
+
+pub(super) fn keys(
+    connection: &Connection,
+    device: DeviceId,
+    scope: Scope,
+) -> Result<HashSet<String>, AttributesError> {
+    let mut statement =
+        connection.prepare_cached("SELECT key FROM attributes WHERE device = ?1 AND scope = ?2")?;
+    let rows =
+        statement.query_map(params![device.0.cast_signed(), scope as u8], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn undelivered(
+    connection: &Connection,
+    devices: &[DeviceId],
+) -> Result<Vec<(DeviceId, PendingShared)>, AttributesError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT key, value, sequence FROM undelivered WHERE device = ?1 ORDER BY key",
+    )?;
+    let mut found = Vec::new();
+    for &device in devices {
+        let mut pending = PendingShared { changes: Vec::new(), upto: 0 };
+        let mut rows = statement.query([device.0.cast_signed()])?;
+        while let Some(row) = rows.next()? {
+            let key: String = row.get(0)?;
+            let text: Option<String> = row.get(1)?;
+            let value = text.map(|text| parse(device, &key, &text)).transpose()?;
+            pending.upto = pending.upto.max(row.get::<_, i64>(2)?.cast_unsigned());
+            pending.changes.push((key, value));
+        }
+        if !pending.changes.is_empty() {
+            found.push((device, pending));
+        }
+    }
+    Ok(found)
+}
+
+fn parse(device: DeviceId, key: &str, text: &str) -> Result<Value, AttributesError> {
+    serde_json::from_str(text).map_err(|_| AttributesError::Damaged { device, key: key.to_owned() })
+}
+
+/// Connections that read while the writer writes.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    places: Semaphore,
+}
+
+impl Readers {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, idle: Arc::default(), places: Semaphore::new(READERS) }
+    }
+
+    /// Runs `query` on a thread for blocking work.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, AttributesError> + Send + 'static,
+    ) -> Result<T, AttributesError> {
+        let _place = self.places.acquire().await.map_err(|_| AttributesError::Closed)?;
+        let (path, idle) = (self.path.clone(), self.idle.clone());
+        let work = move || {
+            let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match taken {
+                Some(connection) => connection,
+                None => sqlite::open_reader(&path)?,
+            };
+            let outcome = query(&connection);
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            outcome
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(AttributesError::Closed))
+    }
+}

@@ -1,0 +1,195 @@
+//! Where the directory's documents are kept. A backend opens, loads all,
+//! reserves ids, commits, and closes; it knows no rule but the versions and
+//! claims that it is told to hold.
+
+use std::ops::Range;
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+use schema::{Document, DocumentBody, DocumentKind, TimestampMs};
+use serde::Serialize;
+
+use super::OpenError;
+use super::index::Index;
+use crate::sqlite::{self, SqlError};
+
+const MIGRATIONS: [&str; 1] =
+    [include_str!("../../../schema/migrations/embedded/directory/0001-documents.sql")];
+
+/// One document to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    /// With the version that it is to have.
+    pub document: Document,
+    pub deleted: bool,
+    /// What the document takes for itself, and what it lets go.
+    pub taken: Vec<String>,
+    pub released: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum Backend {
+    Embedded(EmbeddedBackend),
+}
+
+#[derive(Debug)]
+pub(super) struct EmbeddedBackend {
+    connection: Connection,
+    /// The sequence of the latest change.
+    sequence: u64,
+}
+
+impl Backend {
+    pub fn open_embedded(dir: &Path) -> Result<(Self, Index), OpenError> {
+        let connection = sqlite::open(&dir.join("directory.db"), &MIGRATIONS)?;
+        let (sequence, index) = load(&connection)?;
+        Ok((Self::Embedded(EmbeddedBackend { connection, sequence }), index))
+    }
+
+    /// Ids that nobody else has had or will have.
+    pub fn reserve_ids(&mut self, count: u64) -> Result<Range<u64>, SqlError> {
+        match self {
+            Self::Embedded(backend) => backend.reserve_ids(count),
+        }
+    }
+
+    /// Writes all or none, durably. Answers with the first change's sequence;
+    /// each further change has the next.
+    pub fn commit(&mut self, writes: &[Write]) -> Result<u64, SqlError> {
+        match self {
+            Self::Embedded(backend) => backend.commit(writes),
+        }
+    }
+
+    pub fn close(self) -> Result<(), SqlError> {
+        match self {
+            Self::Embedded(backend) => {
+                backend.connection.close().map_err(|(_, error)| SqlError::Statement(error))
+            }
+        }
+    }
+}
+
+impl EmbeddedBackend {
+    fn reserve_ids(&mut self, count: u64) -> Result<Range<u64>, SqlError> {
+        let end: i64 = self.connection.query_row(
+            "UPDATE next_id SET id = id + ?1 RETURNING id",
+            [count.cast_signed()],
+            |row| row.get(0),
+        )?;
+        let end = end.cast_unsigned();
+        Ok(end - count..end)
+    }
+
+    fn commit(&mut self, writes: &[Write]) -> Result<u64, SqlError> {
+        let first = self.sequence + 1;
+        let transaction = self.connection.transaction()?;
+        for (sequence, write) in (first..).zip(writes) {
+            put(&transaction, write, sequence)?;
+        }
+        transaction.commit()?;
+        self.sequence += writes.len() as u64;
+        Ok(first)
+    }
+}
+
+fn put(connection: &Connection, write: &Write, sequence: u64) -> Result<(), SqlError> {
+    let document = &write.document;
+    let (id, version) = (document.id.cast_signed(), document.version.cast_signed());
+    let body = (!write.deleted).then(|| body_text(&document.body));
+    let at = document.changed_at.0;
+    let written = if version == 1 {
+        connection
+            .prepare_cached(
+                "INSERT INTO documents (id, kind, tenant, version, changed_at, sequence, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                id,
+                document.body.kind().as_str(),
+                document.body.tenant().map(|tenant| tenant.0.cast_signed()),
+                version,
+                at,
+                sequence.cast_signed(),
+                body
+            ])?
+    } else {
+        connection
+            .prepare_cached(
+                "UPDATE documents SET version = ?2, changed_at = ?3, sequence = ?4, body = ?5
+                 WHERE id = ?1 AND version = ?2 - 1 AND body IS NOT NULL",
+            )?
+            .execute(params![id, version, at, sequence.cast_signed(), body])?
+    };
+    if written != 1 {
+        return Err(rusqlite::Error::StatementChangedRows(written).into());
+    }
+    for claim in &write.released {
+        connection.prepare_cached("DELETE FROM claims WHERE claim = ?1")?.execute([claim])?;
+    }
+    for claim in &write.taken {
+        connection
+            .prepare_cached("INSERT INTO claims (claim, document) VALUES (?1, ?2)")?
+            .execute(params![claim, id])?;
+    }
+    Ok(())
+}
+
+/// The body without its kind, which stands in a column beside it.
+fn body_text(body: &DocumentBody) -> String {
+    fn text(body: &impl Serialize) -> String {
+        serde_json::to_string(body).expect("a document has text keys only and writes to memory")
+    }
+    match body {
+        DocumentBody::Tenant(tenant) => text(tenant),
+        DocumentBody::Location(location) => text(location),
+        DocumentBody::Router(router) => text(router),
+        DocumentBody::Device(device) => text(device),
+        DocumentBody::ApiToken(token) => text(token),
+    }
+}
+
+fn read_body(kind: &str, id: u64, text: &str) -> Result<DocumentBody, OpenError> {
+    let body = if kind == DocumentKind::Device.as_str() {
+        serde_json::from_str(text).map(DocumentBody::Device)
+    } else if kind == DocumentKind::Router.as_str() {
+        serde_json::from_str(text).map(DocumentBody::Router)
+    } else if kind == DocumentKind::Location.as_str() {
+        serde_json::from_str(text).map(DocumentBody::Location)
+    } else if kind == DocumentKind::Tenant.as_str() {
+        serde_json::from_str(text).map(DocumentBody::Tenant)
+    } else if kind == DocumentKind::ApiToken.as_str() {
+        serde_json::from_str(text).map(DocumentBody::ApiToken)
+    } else {
+        return Err(OpenError::UnknownKind { id, kind: kind.to_owned() });
+    };
+    body.map_err(|source| OpenError::Document { id, source })
+}
+
+fn load(connection: &Connection) -> Result<(u64, Index), OpenError> {
+    let mut index = Index::default();
+    let sequence: i64 = connection
+        .query_row("SELECT coalesce(max(sequence), 0) FROM documents", [], |row| row.get(0))
+        .map_err(SqlError::from)?;
+    let mut statement = connection
+        .prepare(
+            "SELECT id, kind, version, changed_at, body FROM documents
+             WHERE body IS NOT NULL ORDER BY id",
+        )
+        .map_err(SqlError::from)?;
+    let mut rows = statement.query([]).map_err(SqlError::from)?;
+    while let Some(row) = rows.next().map_err(SqlError::from)? {
+        let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+        let number = |column| row.get::<_, i64>(column).map_err(SqlError::from);
+        let id = number(0)?.cast_unsigned();
+        let kind = text(1).map_err(SqlError::from)?;
+        let body = read_body(kind, id, text(4).map_err(SqlError::from)?)?;
+        index.insert(Document {
+            id,
+            version: number(2)?.cast_unsigned(),
+            changed_at: TimestampMs(number(3)?),
+            body,
+        });
+    }
+    Ok((sequence.cast_unsigned(), index))
+}

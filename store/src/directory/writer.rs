@@ -1,0 +1,303 @@
+//! The one thread that changes the directory.
+//!
+//! It takes all requests that wait, stages them one after another in a draft,
+//! commits what came of them with one fsync, and only then shows it to readers,
+//! tells the feed and answers. A refused request takes nothing from the others
+//! in its group.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Opts, Registry};
+use schema::{Document, DocumentBody, RouterId, TimestampMs};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::backend::{Backend, Write};
+use super::draft::Draft;
+use super::index::Index;
+use super::{CHANGE_FEED_CAPACITY, Change, DirectoryError, NewRouter, OpenError, rules};
+use crate::{SqlError, metrics};
+
+/// How many requests wait for the writer before their callers are slowed.
+const QUEUE_REQUESTS: usize = 4_096;
+
+/// How many requests share a transaction at most.
+const MAX_GROUP: usize = 4_096;
+
+/// Ids reserved at once; what a crash leaves unused is never given out.
+const ID_BLOCK: u64 = 4_096;
+
+#[derive(Debug)]
+pub(super) enum Request {
+    Create(DocumentBody),
+    Update { id: u64, expected_version: Option<u64>, body: DocumentBody },
+    Delete { id: u64, expected_version: Option<u64> },
+    CreateRouters(Vec<NewRouter>),
+    EnsureDevice { router: RouterId, name: String, device_type: Option<String> },
+}
+
+impl Request {
+    fn ids_needed(&self) -> u64 {
+        match self {
+            Self::Create(_) | Self::EnsureDevice { .. } => 1,
+            Self::Update { .. } | Self::Delete { .. } => 0,
+            Self::CreateRouters(routers) => 2 * routers.len() as u64,
+        }
+    }
+}
+
+type Answer = Result<Vec<Document>, DirectoryError>;
+
+enum Envelope {
+    Request(Request, oneshot::Sender<Answer>),
+    Close,
+}
+
+/// What readers and the writer have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    index: RwLock<Index>,
+    pub changes: broadcast::Sender<Change>,
+}
+
+impl Shared {
+    pub fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The handle on the thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    requests: mpsc::Sender<Envelope>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    queue: IntGauge,
+}
+
+impl Writer {
+    pub fn start(
+        backend: Backend,
+        index: Index,
+        registry: &Registry,
+    ) -> Result<(Self, Arc<Shared>), OpenError> {
+        let meters = Meters::register(registry)?;
+        meters.count_documents(&index);
+        let queue = meters.queue.clone();
+        let shared = Arc::new(Shared {
+            index: RwLock::new(index),
+            changes: broadcast::Sender::new(CHANGE_FEED_CAPACITY),
+        });
+        let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
+        let worker = Worker { backend, shared: shared.clone(), ids: 0..0, meters };
+        let thread = std::thread::Builder::new()
+            .name("directory".to_owned())
+            .spawn(move || worker.run(receiver))?;
+        Ok((Self { requests, thread: Mutex::new(Some(thread)), queue }, shared))
+    }
+
+    pub async fn ask(&self, request: Request) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let place = self.requests.reserve().await.map_err(|_| DirectoryError::Closed)?;
+        self.queue.inc();
+        place.send(Envelope::Request(request, answer));
+        answered.await.unwrap_or(Err(DirectoryError::Closed))
+    }
+
+    pub async fn close(&self) {
+        // An error says that the thread has ended already.
+        let _ = self.requests.send(Envelope::Close).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
+        {
+            tracing::error!("the directory's thread could not be waited for");
+        }
+    }
+}
+
+struct Worker {
+    backend: Backend,
+    shared: Arc<Shared>,
+    ids: Range<u64>,
+    meters: Meters,
+}
+
+type Waiting = (Request, oneshot::Sender<Answer>);
+
+impl Worker {
+    fn run(mut self, mut requests: mpsc::Receiver<Envelope>) {
+        let mut open = true;
+        while open {
+            let Some(first) = requests.blocking_recv() else {
+                break;
+            };
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(envelope) = next {
+                match envelope {
+                    Envelope::Request(request, answer) => group.push((request, answer)),
+                    Envelope::Close => {
+                        open = false;
+                        requests.close();
+                    }
+                }
+                next = if group.len() < MAX_GROUP { requests.try_recv().ok() } else { None };
+            }
+            self.meters.queue.sub(i64::try_from(group.len()).unwrap_or(i64::MAX));
+            self.serve(group);
+        }
+        if let Err(error) = self.backend.close() {
+            tracing::error!(%error, "the directory's file did not close cleanly");
+        }
+    }
+
+    fn serve(&mut self, group: Vec<Waiting>) {
+        let mut answers = Vec::with_capacity(group.len());
+        match self.stage_and_commit(group, &mut answers) {
+            Ok(()) => {
+                for (answer, outcome) in answers {
+                    if let Err(error) = &outcome {
+                        self.meters.refused.with_label_values(&[error.reason()]).inc();
+                    }
+                    // Whoever asked may have gone away; the change stands.
+                    let _ = answer.send(outcome);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the directory could not be written");
+                let error = Arc::new(error);
+                for (answer, _) in answers {
+                    self.meters.refused.with_label_values(&["backend"]).inc();
+                    let _ = answer.send(Err(DirectoryError::Backend(error.clone())));
+                }
+            }
+        }
+    }
+
+    fn stage_and_commit(
+        &mut self,
+        group: Vec<Waiting>,
+        answers: &mut Vec<(oneshot::Sender<Answer>, Answer)>,
+    ) -> Result<(), SqlError> {
+        let needed: u64 = group.iter().map(|(request, _)| request.ids_needed()).sum();
+        if self.ids.end - self.ids.start < needed {
+            match self.backend.reserve_ids(needed.max(ID_BLOCK)) {
+                Ok(ids) => self.ids = ids,
+                Err(error) => {
+                    answers.extend(group.into_iter().map(|(_, answer)| (answer, Ok(Vec::new()))));
+                    return Err(error);
+                }
+            }
+        }
+        let writes = {
+            let index = self.shared.index();
+            let mut draft = Draft::new(&index, &mut self.ids, now());
+            for (request, answer) in group {
+                answers.push((answer, rules::apply(&mut draft, request)));
+            }
+            draft.into_writes()
+        };
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let first = self.backend.commit(&writes)?;
+        self.meters.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.meters.commits.inc();
+        self.meters.changes.inc_by(writes.len() as u64);
+        self.publish(first, writes);
+        Ok(())
+    }
+
+    fn publish(&self, first: u64, writes: Vec<Write>) {
+        let mut changes = Vec::with_capacity(writes.len());
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        for (sequence, Write { document, deleted, .. }) in (first..).zip(writes) {
+            changes.push(Change {
+                sequence,
+                id: document.id,
+                kind: document.body.kind(),
+                version: document.version,
+                deleted,
+            });
+            if deleted {
+                index.remove(document.id);
+            } else {
+                index.put(document);
+            }
+        }
+        self.meters.count_documents(&index);
+        drop(index);
+        for change in changes {
+            // An error says that nobody has subscribed.
+            let _ = self.shared.changes.send(change);
+        }
+    }
+}
+
+fn now() -> TimestampMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+struct Meters {
+    documents: IntGaugeVec,
+    commits: IntCounter,
+    changes: IntCounter,
+    commit_seconds: Histogram,
+    queue: IntGauge,
+    refused: IntCounterVec,
+}
+
+impl Meters {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let documents = IntGaugeVec::new(
+            Opts::new(metrics::DIRECTORY_DOCUMENTS, "Live documents of the directory by kind"),
+            &["kind"],
+        )?;
+        let commits = IntCounter::new(
+            metrics::DIRECTORY_COMMITS,
+            "Transactions of the directory that were made durable",
+        )?;
+        let changes = IntCounter::new(
+            metrics::DIRECTORY_CHANGES,
+            "Documents written to the directory, deletions included",
+        )?;
+        let commit_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                metrics::DIRECTORY_COMMIT_SECONDS,
+                "How long a transaction of the directory took, fsync included",
+            )
+            .buckets(prometheus::exponential_buckets(0.000_5, 2.0, 14)?),
+        )?;
+        let queue =
+            IntGauge::new(metrics::DIRECTORY_QUEUE, "Requests waiting for the directory's writer")?;
+        let queue_limit = IntGauge::new(
+            metrics::DIRECTORY_QUEUE_LIMIT,
+            "Requests that may wait before their callers are slowed",
+        )?;
+        queue_limit.set(i64::try_from(QUEUE_REQUESTS).unwrap_or(i64::MAX));
+        let refused = IntCounterVec::new(
+            Opts::new(metrics::DIRECTORY_REFUSED, "Changes of the directory refused, by reason"),
+            &["reason"],
+        )?;
+        registry.register(Box::new(documents.clone()))?;
+        registry.register(Box::new(commits.clone()))?;
+        registry.register(Box::new(changes.clone()))?;
+        registry.register(Box::new(commit_seconds.clone()))?;
+        registry.register(Box::new(queue.clone()))?;
+        registry.register(Box::new(queue_limit))?;
+        registry.register(Box::new(refused.clone()))?;
+        Ok(Self { documents, commits, changes, commit_seconds, queue, refused })
+    }
+
+    fn count_documents(&self, index: &Index) {
+        for (kind, count) in index.counts() {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.documents.with_label_values(&[kind.as_str()]).set(count);
+        }
+    }
+}

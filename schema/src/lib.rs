@@ -4,12 +4,19 @@
 //! Every other crate of the workspace stands on this one; it stands on none of
 //! them. It never performs IO, reads a clock or starts a task.
 
+mod alarm;
 mod document;
 mod ids;
 mod partition;
 mod record;
 mod value;
 
+pub use alarm::{
+    AlarmAction, AlarmId, AlarmProfile, AlarmRule, AppliesTo, Cause, ClearReason, Command,
+    CommandBody, Condition, DurationMs, Filter, Flapping, Operand, Originator, ParseDurationError,
+    ParseIdError, ParseSeverityError, ProfileId, Reference, RuleId, Schedule, Severity,
+    SuppressReason, Transition, TransitionId, TransitionKind,
+};
 pub use document::{
     ApiToken, Credentials, Device, Document, DocumentBody, DocumentKind, Location, MAX_NAME_BYTES,
     Router, Tenant, TenantSettings,
@@ -18,6 +25,6 @@ pub use ids::{DeviceId, LocationId, PartitionId, Position, RouterId, TenantId, T
 pub use partition::partition_of;
 pub use record::{
     DecodeError, LocalKey, MAX_RECORD_ROWS, Origin, RECORD_VERSION, Record, RecordBuilder,
-    RecordKind, RecordRows, RowLimit,
+    RecordKind, RecordRows, RowLimit, decode_commands, encode_commands,
 };
 pub use value::{Value, ValueKind};

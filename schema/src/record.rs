@@ -18,9 +18,11 @@
 //! A reading has exactly one value. An attribute with none was deleted.
 
 mod builder;
+mod commands;
 mod decode;
 
 pub use builder::{LocalKey, RecordBuilder, RowLimit};
+pub use commands::{decode_commands, encode_commands};
 pub use decode::{DecodeError, RecordRows};
 
 use bytes::Bytes;
@@ -43,6 +45,9 @@ pub enum RecordKind {
     ClientAttributes = 2,
     /// Attributes that the platform set (ThingsBoard's shared scope).
     SharedAttributes = 3,
+    /// What people do and what changes which alarms are raised. The columns are
+    /// `at`, `tenant`, `kind` and `body`; only the alarm workers read them.
+    Commands = 4,
 }
 
 impl RecordKind {
@@ -53,6 +58,7 @@ impl RecordKind {
             1 => Some(Self::Readings),
             2 => Some(Self::ClientAttributes),
             3 => Some(Self::SharedAttributes),
+            4 => Some(Self::Commands),
             _ => None,
         }
     }

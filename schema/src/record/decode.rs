@@ -27,6 +27,8 @@ pub enum DecodeError {
     Empty,
     #[error("the record's columns differ from those of version {RECORD_VERSION}")]
     Columns,
+    #[error("a command's body can't be read: {0}")]
+    Body(#[from] serde_json::Error),
 }
 
 /// A decoded record; rows by index from 0 to [`RecordRows::len`].

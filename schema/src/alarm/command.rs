@@ -1,0 +1,74 @@
+//! What enters the alarm core besides readings: what people do, and what
+//! changes which alarms are raised. All of it goes through the journal.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AlarmId, AlarmProfile, ProfileId};
+use crate::{DeviceId, LocationId, TenantId, TimestampMs};
+
+/// One command with its place in time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    pub at: TimestampMs,
+    pub tenant: TenantId,
+    pub body: CommandBody,
+}
+
+/// What is asked for. The names are part of the journal's format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum CommandBody {
+    /// Something that a person does to one alarm.
+    Alarm {
+        alarm: AlarmId,
+        /// The device that the alarm is of; none for a system alarm of the tenant.
+        device: Option<DeviceId>,
+        by: Arc<str>,
+        action: AlarmAction,
+    },
+    /// A new or a changed profile; an older version than the one in force is ignored.
+    ProfileSaved {
+        profile: ProfileId,
+        version: u64,
+        body: Arc<AlarmProfile>,
+    },
+    ProfileDeleted {
+        profile: ProfileId,
+        version: u64,
+    },
+    /// An attribute of a location, or of the whole tenant where there is none;
+    /// no value deletes it.
+    Attribute {
+        location: Option<LocationId>,
+        key: String,
+        value: Option<serde_json::Value>,
+    },
+}
+
+/// What a person does to an alarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum AlarmAction {
+    Acknowledge,
+    Unacknowledge,
+    Clear,
+    Shelve { until: TimestampMs },
+    Unshelve,
+    Comment { text: String },
+    Assign { to: Option<String> },
+}
+
+impl CommandBody {
+    /// The stable name that stands in the record's `kind` column.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Alarm { .. } => "alarm",
+            Self::ProfileSaved { .. } => "profile_saved",
+            Self::ProfileDeleted { .. } => "profile_deleted",
+            Self::Attribute { .. } => "attribute",
+        }
+    }
+}

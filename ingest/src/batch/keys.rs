@@ -156,6 +156,12 @@ impl KeyCache {
         self.resolve_in_object(name, max_keys, 0).map(|found| found.id)
     }
 
+    /// The name behind a number, for a report.
+    pub(crate) fn name(&self, id: KeyId) -> Arc<str> {
+        let names = self.table.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.by_id.get(id.index()).map_or_else(|| "".into(), Arc::clone)
+    }
+
     /// From here on the keys of another object are resolved.
     pub(crate) fn begin_object(&mut self) {
         self.object += 1;

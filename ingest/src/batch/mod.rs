@@ -9,6 +9,7 @@ mod keys;
 mod rows;
 mod submitter;
 
+pub(crate) use keys::Found;
 pub use keys::{KeyCache, KeyId, KeyQuota, KeyTable};
 pub use rows::{Mark, Row, Rows};
 pub use submitter::{BatchOptions, Completion, Submission, SubmitError, Submitter};

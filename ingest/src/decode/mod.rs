@@ -5,7 +5,10 @@
 //! each device's part is.
 
 mod bodies;
+mod gateway;
+mod object;
 mod rejection;
+mod value;
 
 pub use bodies::{
     AttributeRequest, Connect, Disconnect, GatewayAttributeRequest, GatewayRpcResponse, RpcRequest,
@@ -15,7 +18,11 @@ pub use bodies::{
 pub use rejection::{Reason, Rejection};
 
 use schema::{DeviceId, TenantSettings, TimestampMs};
+use serde::de::DeserializeSeed;
 
+use self::gateway::MessageSeed;
+use self::object::{Decoder, Form, PartSeed};
+use self::rejection::Shown;
 use crate::batch::{KeyCache, Rows};
 use crate::limits::Limits;
 
@@ -91,8 +98,8 @@ pub fn telemetry(
     keys: &mut KeyCache,
     rows: &mut Rows,
 ) -> Result<(), Rejection> {
-    let _ = (payload, device, context, keys, rows);
-    Ok(())
+    let part = Part { device, form: Form::Telemetry, list_allowed: true, nulls: Nulls::Skipped };
+    part.decode(payload, context, keys, rows)
 }
 
 /// Adds the rows of a `v1/devices/me/attributes` message.
@@ -107,8 +114,8 @@ pub fn attributes(
     keys: &mut KeyCache,
     rows: &mut Rows,
 ) -> Result<(), Rejection> {
-    let _ = (payload, device, nulls, context, keys, rows);
-    Ok(())
+    let part = Part { device, form: Form::Plain, list_allowed: false, nulls };
+    part.decode(payload, context, keys, rows)
 }
 
 /// Adds the rows of a `v1/gateway/telemetry` message. `device` is asked once
@@ -124,8 +131,7 @@ pub fn gateway_telemetry(
     rows: &mut Rows,
     device: impl FnMut(&str) -> DeviceAnswer,
 ) -> Result<GatewayParts, Rejection> {
-    let _ = (payload, context, keys, rows, device);
-    Ok(GatewayParts::default())
+    decode_gateway(payload, Form::GatewayTelemetry, context, keys, rows, device)
 }
 
 /// Adds the rows of a `v1/gateway/attributes` message, as [`gateway_telemetry`].
@@ -139,6 +145,130 @@ pub fn gateway_attributes(
     rows: &mut Rows,
     device: impl FnMut(&str) -> DeviceAnswer,
 ) -> Result<GatewayParts, Rejection> {
-    let _ = (payload, context, keys, rows, device);
-    Ok(GatewayParts::default())
+    decode_gateway(payload, Form::Plain, context, keys, rows, device)
 }
+
+/// What a message on a device topic may be.
+struct Part {
+    device: DeviceId,
+    form: Form,
+    list_allowed: bool,
+    nulls: Nulls,
+}
+
+impl Part {
+    fn decode(
+        self,
+        payload: &[u8],
+        context: &Context<'_>,
+        keys: &mut KeyCache,
+        rows: &mut Rows,
+    ) -> Result<(), Rejection> {
+        let text = text(payload, context.limits)?;
+        let (mark, rows_before) = (rows.mark(), rows.len());
+        let Self { device, form, list_allowed, nulls } = self;
+        let mut decoder =
+            Decoder { context, keys, rows, nulls, device, rows_before, rejection: None };
+        let mut json = serde_json::Deserializer::from_str(text);
+        let seed = PartSeed { decoder: &mut decoder, form, object_allowed: true, list_allowed };
+        let read = seed.deserialize(&mut json).and_then(|()| json.end());
+        let rejection = match read {
+            Ok(()) => decoder.rejection,
+            Err(error) => Some(no_json(text, &error)),
+        };
+        match rejection {
+            None => Ok(()),
+            Some(rejection) => {
+                rows.truncate(mark);
+                Err(rejection)
+            }
+        }
+    }
+}
+
+fn decode_gateway(
+    payload: &[u8],
+    form: Form,
+    context: &Context<'_>,
+    keys: &mut KeyCache,
+    rows: &mut Rows,
+    device: impl FnMut(&str) -> DeviceAnswer,
+) -> Result<GatewayParts, Rejection> {
+    let text = text(payload, context.limits)?;
+    let (mark, rows_before) = (rows.mark(), rows.len());
+    let mut decoder = Decoder {
+        context,
+        keys,
+        rows,
+        nulls: Nulls::Skipped,
+        device: DeviceId::default(),
+        rows_before,
+        rejection: None,
+    };
+    let (mut parts, mut count) = (GatewayParts::default(), 0);
+    let mut json = serde_json::Deserializer::from_str(text);
+    let seed = MessageSeed {
+        decoder: &mut decoder,
+        form,
+        device,
+        parts: &mut parts,
+        count: &mut count,
+    };
+    let read = seed.deserialize(&mut json).and_then(|()| json.end());
+    let rejection = match read {
+        Ok(()) => whole_message(&parts, count),
+        Err(error) => Some(no_json(text, &error)),
+    };
+    if rejection.is_some() || !parts.unknown.is_empty() {
+        rows.truncate(mark);
+    }
+    rejection.map_or(Ok(parts), Err)
+}
+
+/// Why the whole message is rejected, where its parts make it so: there are
+/// too many values in it, or none of its parts is good.
+fn whole_message(parts: &GatewayParts, count: usize) -> Option<Rejection> {
+    let (device, first) = parts.rejected.first()?;
+    let too_many = parts.rejected.iter().find(|(_, part)| part.reason == Reason::TooManyKeys);
+    if let Some((device, part)) = too_many {
+        return Some(Rejection::new(part.reason, format!("{}: {}", Shown(device), part.detail)));
+    }
+    if parts.rejected.len() < count {
+        return None;
+    }
+    let same = parts.rejected.iter().all(|(_, part)| part.reason == first.reason);
+    let reason = if same { first.reason } else { Reason::Malformed };
+    let detail = format!("all {count} devices are rejected; {}: {}", Shown(device), first.detail);
+    Some(Rejection::new(reason, detail))
+}
+
+fn text<'p>(payload: &'p [u8], limits: &Limits) -> Result<&'p str, Rejection> {
+    if payload.len() > limits.max_payload_bytes {
+        let (bytes, most) = (payload.len(), limits.max_payload_bytes);
+        let detail = format!("the payload has {bytes} bytes; at most {most} are allowed");
+        return Err(Rejection::new(Reason::TooLarge, detail));
+    }
+    str::from_utf8(payload).map_err(|error| {
+        let shown = String::from_utf8_lossy(payload);
+        let detail = format!("the payload is no UTF-8: {error} in {}", Shown(&shown));
+        Rejection::new(Reason::Malformed, detail)
+    })
+}
+
+/// Words for broken JSON. `NaN` and the infinities, which are none and which
+/// Python's encoder writes all the same, have a reason of their own.
+fn no_json(text: &str, error: &serde_json::Error) -> Rejection {
+    if text.is_empty() {
+        return Rejection::new(Reason::Malformed, "the payload is empty; expected JSON");
+    }
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let at = line.get(error.column().saturating_sub(1)..).unwrap_or_default();
+    let reason = match at.starts_with("NaN") || at.starts_with("Infinity") {
+        true => Reason::NotFinite,
+        false => Reason::Malformed,
+    };
+    Rejection::new(reason, format!("{error} in {}", Shown(text)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+//! One JSON object of keys and values, straight into rows.
+//!
+//! A thing that is wrong is noted as the decoder's rejection and the rest of
+//! its JSON is passed over, so that the next device's part can still be read
+//! and broken JSON behind it is still noticed. Visitors fail for broken JSON only.
+
+use std::fmt;
+
+use schema::{DeviceId, TimestampMs};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::rejection::Shown;
+use super::{Context, Nulls, Reason, Rejection};
+use crate::batch::{Found, KeyCache, Mark, Rows};
+
+/// The state of decoding one message.
+#[derive(Debug)]
+pub(super) struct Decoder<'c> {
+    pub context: &'c Context<'c>,
+    pub keys: &'c mut KeyCache,
+    pub rows: &'c mut Rows,
+    pub nulls: Nulls,
+    /// Whose the rows are that are being added.
+    pub device: DeviceId,
+    /// Rows before the message's first.
+    pub rows_before: usize,
+    /// The first thing wrong with the part being decoded.
+    pub rejection: Option<Rejection>,
+}
+
+/// What an object's keys may mean beside telemetry and attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Keys are keys.
+    Plain,
+    /// `ts` and `values` together make a timestamped object.
+    Telemetry,
+    /// Telemetry of a gateway, where `metadata` is passed over as well.
+    GatewayTelemetry,
+}
+
+enum Key {
+    Found(Found),
+    Ts,
+    Values,
+    PassedOver,
+    Rejected,
+}
+
+impl Decoder<'_> {
+    pub(super) fn reject(&mut self, reason: Reason, detail: impl Into<String>) {
+        self.rejection.get_or_insert_with(|| Rejection::new(reason, detail));
+    }
+
+    /// Decodes an object whose values bear the time of receipt, unless its
+    /// form and keys make it a timestamped one.
+    pub(super) fn object<'de, A: MapAccess<'de>>(
+        &mut self,
+        mut map: A,
+        form: Form,
+    ) -> Result<(), A::Error> {
+        let mark = self.rows.mark();
+        let received_at = self.context.received_at;
+        let mut ts: Option<&'de RawValue> = None;
+        let mut values: Option<&'de RawValue> = None;
+        let mut timestamped = false;
+        self.keys.begin_object();
+        while self.rejection.is_none() {
+            let Some(key) = map.next_key_seed(KeySeed { decoder: self, form, timestamped })? else {
+                break;
+            };
+            match key {
+                Key::Found(found) => self.put(found, received_at, map.next_value()?),
+                Key::PassedOver | Key::Rejected => drop(map.next_value::<IgnoredAny>()?),
+                Key::Ts => {
+                    let sent = map.next_value()?;
+                    ts = Some(sent);
+                    if timestamped && let Some(observed_at) = self.time(sent) {
+                        self.rows.set_observed_at(mark, observed_at);
+                    }
+                }
+                Key::Values => match ts {
+                    // The usual order, time first: no second pass over the values.
+                    Some(ts) => {
+                        self.rows.truncate(mark);
+                        timestamped = true;
+                        let observed_at = self.time(ts).unwrap_or(received_at);
+                        map.next_value_seed(ValuesSeed { decoder: self, observed_at })?;
+                    }
+                    None => values = Some(map.next_value()?),
+                },
+            }
+        }
+        if self.rejection.is_some() {
+            return pass_over(map);
+        }
+        if !timestamped {
+            self.late_time(mark, ts, values);
+        }
+        self.rows.compact(mark);
+        Ok(())
+    }
+
+    /// Finishes an object in which `ts` did not come before `values`.
+    fn late_time(&mut self, mark: Mark, ts: Option<&RawValue>, values: Option<&RawValue>) {
+        match (ts, values) {
+            (None, None) => {}
+            (Some(ts), Some(values)) => {
+                self.rows.truncate(mark);
+                let Some(observed_at) = self.time(ts) else { return };
+                let mut json = serde_json::Deserializer::from_str(values.get());
+                let seed = ValuesSeed { decoder: self, observed_at };
+                if let Err(error) = seed.deserialize(&mut json) {
+                    self.reject(Reason::Malformed, format!("`values`: {error}"));
+                }
+            }
+            (Some(value), None) => self.put_named("ts", value),
+            (None, Some(value)) => self.put_named("values", value),
+        }
+    }
+
+    fn put_named(&mut self, name: &str, value: &RawValue) {
+        if let Some(found) = self.key(name) {
+            self.put(found, self.context.received_at, value);
+        }
+    }
+
+    /// The object under `values`.
+    fn values<'de, A: MapAccess<'de>>(
+        &mut self,
+        mut map: A,
+        observed_at: TimestampMs,
+    ) -> Result<(), A::Error> {
+        let mark = self.rows.mark();
+        self.keys.begin_object();
+        while self.rejection.is_none() {
+            let seed = KeySeed { decoder: self, form: Form::Plain, timestamped: false };
+            match map.next_key_seed(seed)? {
+                None => break,
+                Some(Key::Found(found)) => self.put(found, observed_at, map.next_value()?),
+                Some(_) => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        if self.rejection.is_some() {
+            return pass_over(map);
+        }
+        self.rows.compact(mark);
+        Ok(())
+    }
+
+    fn key(&mut self, name: &str) -> Option<Found> {
+        let limits = self.context.limits;
+        if name.is_empty() {
+            self.reject(Reason::Malformed, "a key is empty; give it a name");
+            return None;
+        }
+        if name.len() > limits.max_key_bytes {
+            let (bytes, most) = (name.len(), limits.max_key_bytes);
+            let detail = format!("key {} has {bytes} bytes; at most {most} are allowed", Shown(name));
+            self.reject(Reason::KeyTooLong, detail);
+            return None;
+        }
+        let row = self.rows.len();
+        match self.keys.resolve_in_object(name, self.context.max_keys, row) {
+            Ok(found) => {
+                if found.earlier_row.is_none() && row - self.rows_before >= limits.max_keys_per_message {
+                    let most = limits.max_keys_per_message;
+                    let detail = format!("key {} is one more than the {most} of a message", Shown(name));
+                    self.reject(Reason::TooManyKeys, detail);
+                    return None;
+                }
+                Some(found)
+            }
+            Err(quota) => {
+                self.reject(Reason::KeyQuota, format!("key {}: {quota}", Shown(name)));
+                None
+            }
+        }
+    }
+}
+
+fn pass_over<'de, A: MapAccess<'de>>(mut map: A) -> Result<(), A::Error> {
+    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+    Ok(())
+}
+
+struct KeySeed<'a, 'c> {
+    decoder: &'a mut Decoder<'c>,
+    form: Form,
+    /// Other keys of a timestamped object are passed over.
+    timestamped: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_, '_> {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed<'_, '_> {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Key, E> {
+        let key = match (self.form, name) {
+            (Form::Telemetry | Form::GatewayTelemetry, "ts") => Key::Ts,
+            (Form::Telemetry | Form::GatewayTelemetry, "values") => Key::Values,
+            (Form::GatewayTelemetry, "metadata") => Key::PassedOver,
+            _ if self.timestamped => Key::PassedOver,
+            _ => self.decoder.key(name).map_or(Key::Rejected, Key::Found),
+        };
+        Ok(key)
+    }
+}
+
+/// Implements the visits of a JSON value that the place doesn't allow: each
+/// notes the rejection and reads on.
+macro_rules! reject_other_json {
+    ($($visit:ident: $type:ty),* $(,)?) => {
+        $(fn $visit<E>(mut self, _: $type) -> Result<Self::Value, E> {
+            self.misplaced();
+            Ok(Self::Value::default())
+        })*
+
+        fn visit_unit<E>(mut self) -> Result<Self::Value, E> {
+            self.misplaced();
+            Ok(Self::Value::default())
+        }
+    };
+    () => {
+        reject_other_json!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
+    };
+}
+
+struct ValuesSeed<'a, 'c> {
+    decoder: &'a mut Decoder<'c>,
+    observed_at: TimestampMs,
+}
+
+impl ValuesSeed<'_, '_> {
+    fn misplaced(&mut self) {
+        self.decoder.reject(Reason::Malformed, "`values` is not an object of keys and values");
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ValuesSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValuesSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of keys and values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.decoder.values(map, self.observed_at)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        self.misplaced();
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    reject_other_json!();
+}
+
+/// Where telemetry or attributes may stand: an object, a list of objects, or both.
+pub(super) struct PartSeed<'a, 'c> {
+    pub decoder: &'a mut Decoder<'c>,
+    pub form: Form,
+    pub object_allowed: bool,
+    pub list_allowed: bool,
+}
+
+impl PartSeed<'_, '_> {
+    fn misplaced(&mut self) {
+        let expected = match (self.object_allowed, self.list_allowed) {
+            (true, true) => "an object, or a list of objects",
+            (true, false) => "an object of keys and values",
+            _ => "a list of objects",
+        };
+        self.decoder.reject(Reason::Malformed, format!("found something else than {expected}"));
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for PartSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PartSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("telemetry or attributes")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
+        if self.object_allowed {
+            return self.decoder.object(map, self.form);
+        }
+        self.misplaced();
+        pass_over(map)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        if !self.list_allowed {
+            self.misplaced();
+        }
+        let Self { decoder, form, .. } = self;
+        while decoder.rejection.is_none() {
+            let element = PartSeed { decoder, form, object_allowed: true, list_allowed: false };
+            if list.next_element_seed(element)?.is_none() {
+                return Ok(());
+            }
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    reject_other_json!();
+}

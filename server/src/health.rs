@@ -9,16 +9,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use journal::Journal;
+use journal::{Journal, Writing};
 use prometheus::{Encoder as _, TextEncoder};
-use schema::{PartitionId, Position};
+use schema::{PartitionId, Position, TimestampMs};
 use serde::Serialize;
 use store::Store;
 
 use crate::api::{Access, AppState, Problem};
-
-/// Records that the history may be behind before the node calls itself not ready.
-pub const DEFAULT_MAX_RECORDER_LAG_RECORDS: u64 = 100_000;
 
 /// Looks at the parts of the node. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,7 +39,7 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
     /// Stable, for programs: `starting`, `stopping`, `journal_stalled`,
-    /// `partition_stopped`, `recorder_lag`.
+    /// `journal_closed`, `partition_stopped`, `recorder_lag`.
     pub code: &'static str,
     /// For people.
     pub detail: String,
@@ -70,14 +67,10 @@ impl Health {
     pub fn reasons(&self) -> Vec<Reason> {
         let mut reasons = Vec::new();
         match self.phase.load(Ordering::Acquire) {
-            0 => reasons.push(Reason {
-                code: "starting",
-                detail: "The node is starting.".to_owned(),
-            }),
-            2 => reasons.push(Reason {
-                code: "stopping",
-                detail: "The node is stopping.".to_owned(),
-            }),
+            0 => reasons
+                .push(Reason { code: "starting", detail: "The node is starting.".to_owned() }),
+            2 => reasons
+                .push(Reason { code: "stopping", detail: "The node is stopping.".to_owned() }),
             _ => {}
         }
         self.look_at_journal(&mut reasons);
@@ -85,6 +78,32 @@ impl Health {
             self.look_at_recorder(PartitionId(number), &mut reasons);
         }
         reasons
+    }
+
+    fn look_at_journal(&self, reasons: &mut Vec<Reason>) {
+        let status = self.journal.status();
+        match status.writing {
+            Writing::Writable => {}
+            Writing::Stalled { reason, since } => reasons.push(Reason {
+                code: "journal_stalled",
+                detail: format!(
+                    "No reading becomes durable since {}: {reason}. Publishers wait; nothing is lost.",
+                    text_of(since)
+                ),
+            }),
+            Writing::Closed => reasons.push(Reason {
+                code: "journal_closed",
+                detail: "The journal is closed.".to_owned(),
+            }),
+        }
+        for partition in status.partitions {
+            if let Some(why) = partition.stopped {
+                reasons.push(Reason {
+                    code: "partition_stopped",
+                    detail: format!("Partition {} is stopped: {why}", partition.partition),
+                });
+            }
+        }
     }
 
     fn look_at_recorder(&self, partition: PartitionId, reasons: &mut Vec<Reason>) {
@@ -102,6 +121,11 @@ impl Health {
             });
         }
     }
+}
+
+fn text_of(time: TimestampMs) -> String {
+    jiff::Timestamp::from_millisecond(time.0)
+        .map_or_else(|_| time.to_string(), |time| format!("{time:.0}"))
 }
 
 /// `GET /health/live`: 200 as long as the process answers at all.

@@ -4,5 +4,20 @@
 //! It holds no logic of the reading's way: `ingest`, `journal`, `store` and
 //! `alarms` do, and are only put together here.
 
+pub mod api;
+pub mod client;
+pub mod command;
 pub mod config;
+pub mod demo;
+pub mod folder;
+pub mod health;
+mod host;
+mod logging;
+pub mod node;
 pub mod secret;
+
+/// Makes ring the one cryptography of the process; any number of times.
+pub fn install_crypto() {
+    // Fails only if it was installed before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -57,13 +57,9 @@ impl ApiMetrics {
         for collector in all {
             registry.register(collector)?;
         }
-        for reason in [
-            REASON_UNAUTHORIZED,
-            REASON_FORBIDDEN,
-            REASON_OVERLOADED,
-            REASON_TIMEOUT,
-            REASON_PANIC,
-        ] {
+        for reason in
+            [REASON_UNAUTHORIZED, REASON_FORBIDDEN, REASON_OVERLOADED, REASON_TIMEOUT, REASON_PANIC]
+        {
             refused.with_label_values(&[reason]).inc_by(0);
         }
         Ok(Self { requests, seconds, refused, active })

@@ -15,6 +15,7 @@
 pub mod about;
 pub mod auth;
 pub mod extract;
+pub mod listener;
 pub mod metrics;
 pub mod paging;
 pub mod problem;

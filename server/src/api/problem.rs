@@ -99,12 +99,8 @@ impl Problem {
 
     /// 429: too much of it; a later try may be taken.
     pub fn too_many(detail: impl Into<String>, retry_after_s: u32) -> Self {
-        let mut problem = Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many",
-            "Too many requests",
-            detail,
-        );
+        let mut problem =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests", detail);
         problem.retry_after_s = Some(retry_after_s);
         problem
     }

@@ -15,7 +15,9 @@ use axum::routing::get;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, SecurityRequirement};
+use utoipa::openapi::{
+    ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, SecurityRequirement,
+};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::metrics::{REASON_OVERLOADED, REASON_PANIC, REASON_TIMEOUT};
@@ -132,8 +134,7 @@ async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Respon
 
 async fn measure(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let route =
-        request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();
     let active = ActiveRequest::begin(&state);
     let mut response = next.run(request).await;

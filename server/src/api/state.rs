@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ingest::{Connections, Submitter};
+use ingest::batch::Submitter;
 use journal::Journal;
 use store::Store;
 
@@ -21,8 +21,6 @@ pub struct AppState(Arc<Parts>);
 pub struct Parts {
     pub store: Store,
     pub journal: Journal,
-    /// The routers that are connected now: RPC, pushes, disconnecting.
-    pub connections: Connections,
     /// Puts rows into the journal as the broker does.
     pub submitter: Submitter,
     pub secret: Secret,

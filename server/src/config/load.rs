@@ -297,12 +297,14 @@ fn together(config: &Config) -> Vec<ConfigError> {
 /// The known name that looks most like `name`, if any looks like it at all.
 fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let first = |path: &str| path.split('.').next().unwrap_or(path).to_owned();
     known
         .map(|candidate| {
             // A right name in the wrong section is as near as a misspelt one.
             let whole = strsim::normalized_damerau_levenshtein(name, &candidate);
             let alone = strsim::normalized_damerau_levenshtein(&last(name), &last(&candidate));
-            (whole.max(alone - 0.1), candidate)
+            let same_section = if first(name) == first(&candidate) { 0.05 } else { 0.0 };
+            (whole.max(alone - 0.1) + same_section, candidate)
         })
         .filter(|(similarity, _)| *similarity >= 0.7)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))

@@ -1,0 +1,249 @@
+//! The data folder: one process at a time, the installation's secret, the admin
+//! token, and where the running process can be reached.
+//!
+//! It knows nothing of what journal and store keep in their own folders below.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+
+const LOCK_FILE: &str = "baken.lock";
+const SECRET_FILE: &str = "secret";
+/// The token of the whole installation that the first start makes.
+pub const ADMIN_TOKEN_FILE: &str = "admin-token";
+/// Where the running process can be reached.
+pub const RUN_FILE: &str = "run.json";
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("cannot make or open {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "{} is in use by another baken{}: stop it first, or name another folder with --data",
+        path.display(),
+        holder.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    InUse { path: PathBuf, holder: Option<String> },
+    #[error(
+        "{} is missing, but the folder has been used: without it no token can be checked; \
+         restore it from a backup",
+        path.display()
+    )]
+    SecretLost { path: PathBuf },
+    #[error("{} must hold 64 hexadecimal digits and nothing else", path.display())]
+    SecretBroken { path: PathBuf },
+    #[error("the operating system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Where the running process can be reached; `run.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFile {
+    pub pid: u32,
+    pub version: String,
+    /// The API's address as a URL.
+    pub api: String,
+    /// Plain MQTT, if it is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<String>,
+    /// MQTT over TLS, if it is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt_tls: Option<String>,
+}
+
+/// A data folder that this process has locked. The lock lasts until it is
+/// dropped, or the process ends in whatever way.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if it is not there, readable by its owner only, and
+    /// locks it.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| FolderError::Io { path, source }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(path))?;
+        let lock_path = path.join(LOCK_FILE);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(failed(&lock_path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let holder = lock.read_to_string(&mut holder).is_ok().then_some(holder);
+                let holder = holder.map(|pid| pid.trim().to_owned()).filter(|pid| !pid.is_empty());
+                return Err(FolderError::InUse { path: path.to_owned(), holder });
+            }
+            Err(error) => return Err(failed(&lock_path)(error.into())),
+        }
+        lock.set_len(0).map_err(failed(&lock_path))?;
+        writeln!(lock, "{}", std::process::id()).map_err(failed(&lock_path))?;
+        let folder = Self { path: path.to_owned(), _lock: lock };
+        folder.remove(RUN_FILE);
+        Ok(folder)
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The installation's secret, made at the first start.
+    pub fn secret(&self, directory_file: &Path) -> Result<Secret, FolderError> {
+        let path = self.path.join(SECRET_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Secret::from_hex(&text).ok_or(FolderError::SecretBroken { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if directory_file.exists() {
+                    return Err(FolderError::SecretLost { path });
+                }
+                let secret = Secret::generate().map_err(FolderError::Random)?;
+                self.write_private(SECRET_FILE, &format!("{}\n", secret.to_hex()))?;
+                Ok(secret)
+            }
+            Err(source) => Err(FolderError::Io { path, source }),
+        }
+    }
+
+    /// The admin token, if its file is there.
+    pub fn admin_token(&self) -> Result<Option<String>, FolderError> {
+        read_admin_token(&self.path)
+            .map_err(|source| FolderError::Io { path: self.path.join(ADMIN_TOKEN_FILE), source })
+    }
+
+    pub fn write_admin_token(&self, token: &str) -> Result<(), FolderError> {
+        self.write_private(ADMIN_TOKEN_FILE, &format!("{token}\n"))
+    }
+
+    pub fn write_run_file(&self, run: &RunFile) -> Result<(), FolderError> {
+        let text = serde_json::to_string(run).expect("strings always become JSON");
+        self.write_private(RUN_FILE, &format!("{text}\n"))
+    }
+
+    /// The process stops: nobody is to look for it any more.
+    pub fn remove_run_file(&self) {
+        self.remove(RUN_FILE);
+    }
+
+    fn remove(&self, name: &str) {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove a file"),
+        }
+    }
+
+    /// Writes a file that only its owner reads; whole or not at all.
+    fn write_private(&self, name: &str, text: &str) -> Result<(), FolderError> {
+        let path = self.path.join(name);
+        let fresh = self.path.join(format!("{name}.new"));
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&fresh)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&fresh, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| FolderError::Io { path: path.clone(), source })
+    }
+}
+
+/// The admin token of a folder that may be another process's.
+pub fn read_admin_token(folder: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(folder.join(ADMIN_TOKEN_FILE)) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|token| !token.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the process on this folder can be reached, if one runs.
+pub fn read_run_file(folder: &Path) -> io::Result<Option<RunFile>> {
+    match fs::read_to_string(folder.join(RUN_FILE)) {
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_and_told_who_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let first = DataFolder::open(&path).unwrap();
+        let error = DataFolder::open(&path).unwrap_err().to_string();
+        let expected = format!("in use by another baken (process {})", std::process::id());
+        assert!(error.contains(&expected), "{error}");
+        drop(first);
+        DataFolder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn the_secret_is_made_once_and_missed_when_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory_file = dir.path().join("directory.db");
+        let folder = DataFolder::open(dir.path()).unwrap();
+        let secret = folder.secret(&directory_file).unwrap();
+        assert_eq!(folder.secret(&directory_file).unwrap(), secret);
+        let path = dir.path().join(SECRET_FILE);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&directory_file, "used").unwrap();
+        fs::write(&path, "abc").unwrap();
+        let error = folder.secret(&directory_file).unwrap_err();
+        assert!(matches!(error, FolderError::SecretBroken { .. }), "{error}");
+        fs::remove_file(&path).unwrap();
+        let error = folder.secret(&directory_file).unwrap_err();
+        assert!(matches!(error, FolderError::SecretLost { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_admin_token_and_the_run_file_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(dir.path()).unwrap();
+        assert_eq!(folder.admin_token().unwrap(), None);
+        folder.write_admin_token("abc").unwrap();
+        assert_eq!(read_admin_token(dir.path()).unwrap().as_deref(), Some("abc"));
+        let run = RunFile {
+            pid: 1,
+            version: "0".to_owned(),
+            api: "http://127.0.0.1:1".to_owned(),
+            mqtt: Some("127.0.0.1:2".to_owned()),
+            mqtt_tls: None,
+        };
+        folder.write_run_file(&run).unwrap();
+        assert_eq!(read_run_file(dir.path()).unwrap(), Some(run));
+        folder.remove_run_file();
+        assert_eq!(read_run_file(dir.path()).unwrap(), None);
+    }
+}

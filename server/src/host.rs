@@ -1,0 +1,130 @@
+//! What the process takes of its machine, under the names that every
+//! Prometheus dashboard knows, and which build it is.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Counter, Gauge, GaugeVec, Opts, Registry};
+
+/// Always 1; the labels say which build runs.
+pub const BUILD_INFO: &str = "baken_build_info";
+
+/// Ticks a second in `/proc/self/stat`; part of Linux' stable interface.
+const TICKS_PER_S: f64 = 100.0;
+
+/// CPU, memory, files and threads of this process, read at each scrape.
+#[derive(Debug)]
+struct Host {
+    cpu_seconds: Counter,
+    resident_bytes: Gauge,
+    virtual_bytes: Gauge,
+    open_files: Gauge,
+    threads: Gauge,
+    start_time: Gauge,
+}
+
+/// Registers the metrics of the process.
+pub fn register(registry: &Registry) -> Result<(), prometheus::Error> {
+    let build = GaugeVec::new(Opts::new(BUILD_INFO, "Which build runs"), &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    registry.register(Box::new(build))?;
+    let host = Host {
+        cpu_seconds: Counter::new("process_cpu_seconds_total", "CPU time taken, in seconds")?,
+        resident_bytes: Gauge::new("process_resident_memory_bytes", "Memory in RAM")?,
+        virtual_bytes: Gauge::new("process_virtual_memory_bytes", "Address space")?,
+        open_files: Gauge::new("process_open_fds", "Open files and sockets")?,
+        threads: Gauge::new("process_threads", "Threads")?,
+        start_time: Gauge::new("process_start_time_seconds", "When it started, since 1970")?,
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    host.start_time.set(now.as_secs_f64().round());
+    registry.register(Box::new(host))
+}
+
+impl Host {
+    fn gauges(&self) -> [&Gauge; 5] {
+        [
+            &self.resident_bytes,
+            &self.virtual_bytes,
+            &self.open_files,
+            &self.threads,
+            &self.start_time,
+        ]
+    }
+
+    fn read(&self) {
+        if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu) {
+            let more = seconds - self.cpu_seconds.get();
+            if more > 0.0 {
+                self.cpu_seconds.inc_by(more);
+            }
+        }
+        if let Ok(status) = fs::read_to_string("/proc/self/status") {
+            let number = |name| status_number(&status, name);
+            self.resident_bytes.set(number("VmRSS:").unwrap_or(0.0) * 1024.0);
+            self.virtual_bytes.set(number("VmSize:").unwrap_or(0.0) * 1024.0);
+            self.threads.set(number("Threads:").unwrap_or(0.0));
+        }
+        if let Ok(files) = fs::read_dir("/proc/self/fd") {
+            let count = u32::try_from(files.count()).unwrap_or(u32::MAX);
+            self.open_files.set(f64::from(count));
+        }
+    }
+}
+
+impl Collector for Host {
+    fn desc(&self) -> Vec<&Desc> {
+        let mut all = self.cpu_seconds.desc();
+        all.extend(self.gauges().into_iter().flat_map(Collector::desc));
+        all
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.read();
+        let mut all = self.cpu_seconds.collect();
+        all.extend(self.gauges().into_iter().flat_map(Collector::collect));
+        all
+    }
+}
+
+/// User and system time out of `/proc/self/stat`, in seconds. The name in
+/// brackets may hold anything, so fields are counted from its end.
+fn cpu(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_S)
+}
+
+fn status_number(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_linux_says_of_this_process() {
+        let registry = Registry::new();
+        register(&registry).unwrap();
+        let families = registry.gather();
+        let value = |name: &str| {
+            let family = families.iter().find(|family| family.name() == name).unwrap();
+            family.get_metric()[0].get_gauge().value()
+        };
+        assert!(value("process_resident_memory_bytes") > 1e6);
+        assert!(value("process_threads") >= 1.0);
+        assert!(value("process_open_fds") >= 3.0);
+    }
+
+    #[test]
+    fn a_process_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 1";
+        assert_eq!(cpu(stat), Some(2.0));
+    }
+}

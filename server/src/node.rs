@@ -1,0 +1,216 @@
+//! A node put together: each part is started in the order in which a reading
+//! needs it, and stopped in the opposite one, so that what was taken in before
+//! the stop becomes durable and is acknowledged.
+//!
+//! It decides nothing: limits come from the configuration, work is done by the
+//! parts.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ingest::batch::{BatchOptions, Submitter};
+use journal::{EmbeddedOptions, Journal};
+use prometheus::Registry;
+use schema::{ApiToken, DocumentBody};
+use store::{HistoryOptions, ListQuery, Store, StoreOptions};
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+
+use crate::api::AppState;
+use crate::api::auth::FailureLimit;
+use crate::api::listener::HttpServer;
+use crate::api::metrics::ApiMetrics;
+use crate::api::service::{ServiceLimits, service};
+use crate::api::state::Parts;
+use crate::config::{ApiConfig, Config, JournalConfig};
+use crate::folder::{DataFolder, RunFile};
+use crate::health::{Health, Phase};
+use crate::host;
+use crate::secret::{Secret, generate_token};
+
+/// The journal's folder below the data folder.
+const JOURNAL_DIR: &str = "journal";
+/// The store's folder below the data folder.
+const STORE_DIR: &str = "store";
+/// The directory's file there; while it is missing, the folder is new.
+const DIRECTORY_FILE: &str = "directory.db";
+
+/// The name of the token that the first start makes.
+const ADMIN_TOKEN_NAME: &str = "admin";
+
+/// How long requests that are being answered may take when the node stops.
+const API_STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Node {
+    state: AppState,
+    http: HttpServer,
+    run: RunFile,
+    folder: DataFolder,
+}
+
+impl Node {
+    /// Starts all parts. On return routers and clients are being served.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        crate::install_crypto();
+        let folder = DataFolder::open(&config.server.data_dir)?;
+        let store_dir = folder.path().join(STORE_DIR);
+        let secret = folder.secret(&store_dir.join(DIRECTORY_FILE))?;
+        // Taken before the journal is read, so that a port that is taken is
+        // told at once.
+        let listener = bind(&config.api).await?;
+
+        let registry = Registry::new();
+        host::register(&registry)?;
+        let journal = open_journal(&config.journal, folder.path(), &registry).await?;
+        let store = open_store(&store_dir, journal.partitions(), &registry).await?;
+        admit_admin(&folder, &store, &secret).await?;
+        let submitter = Submitter::start(&journal, &BatchOptions::default(), &registry)?;
+
+        let health = Health::new(journal.clone(), store.clone(), config.history.max_lag_records);
+        let state = AppState::new(Parts {
+            store,
+            journal,
+            submitter,
+            secret,
+            metrics: ApiMetrics::register(&registry)?,
+            registry,
+            health,
+            failures: FailureLimit::default(),
+        });
+        let router = service(state.clone(), limits(&config));
+        let http = HttpServer::start(listener, router, config.api.max_connections as usize)?;
+        let run = RunFile {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api: format!("http://{}", reachable(http.local_addr())),
+            mqtt: None,
+            mqtt_tls: None,
+        };
+        folder.write_run_file(&run)?;
+        state.health.enter(Phase::Serving);
+        tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
+        Ok(Self { state, http, run, folder })
+    }
+
+    /// Where the node can be reached.
+    #[must_use]
+    pub fn run_file(&self) -> &RunFile {
+        &self.run
+    }
+
+    /// The token in the folder's `admin-token`, if it is there.
+    pub fn admin_token(&self) -> anyhow::Result<Option<String>> {
+        Ok(self.folder.admin_token()?)
+    }
+
+    /// The parts, as the API's handlers have them.
+    #[must_use]
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Reads the TLS certificates again; on an error the former ones stay.
+    pub fn reload_tls(&self) {}
+
+    /// Stops all parts, the last started first. What was acknowledged is on disk
+    /// long before; this makes the rest durable or leaves it unacknowledged.
+    pub async fn stop(self) {
+        let Self { state, http, folder, .. } = self;
+        state.health.enter(Phase::Stopping);
+        folder.remove_run_file();
+        http.stop(API_STOP_PATIENCE).await;
+        state.submitter.close().await;
+        state.journal.close().await;
+        state.store.close().await;
+        drop(folder);
+    }
+}
+
+async fn bind(config: &ApiConfig) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on api.listen = {}", config.listen))
+}
+
+async fn open_journal(
+    config: &JournalConfig,
+    folder: &Path,
+    registry: &Registry,
+) -> anyhow::Result<Journal> {
+    let options = EmbeddedOptions {
+        dir: folder.join(JOURNAL_DIR),
+        partitions: config.partitions,
+        segment_bytes: config.segment_bytes,
+        retention_bytes: config.retention_bytes,
+        retention_ms: u64::from(config.retention_hours) * 3_600_000,
+        queue_bytes: usize::try_from(config.queue_bytes)?,
+        ..EmbeddedOptions::default()
+    };
+    let registry = registry.clone();
+    // Recovery reads files: not on a thread of the runtime.
+    let opened = spawn_blocking(move || Journal::open_embedded(options, &registry)).await?;
+    opened.context("cannot open the journal")
+}
+
+async fn open_store(dir: &Path, partitions: u16, registry: &Registry) -> anyhow::Result<Store> {
+    let options =
+        StoreOptions { dir: dir.to_owned(), partitions, history: HistoryOptions::default() };
+    let registry = registry.clone();
+    let opened = spawn_blocking(move || Store::open_embedded(options, &registry)).await?;
+    opened.context("cannot open the store")
+}
+
+/// Makes the token of the whole installation at the first start. A token that
+/// was revoked, or a file that was taken away, stays so.
+async fn admit_admin(folder: &DataFolder, store: &Store, secret: &Secret) -> anyhow::Result<()> {
+    let directory = store.directory();
+    let all = ListQuery { limit: 1, ..ListQuery::default() };
+    let is_new = directory.api_tokens(&all).items.is_empty();
+    if !is_new {
+        return Ok(());
+    }
+    // The file comes first: after a crash in between, its token is taken in
+    // then, and nobody is locked out.
+    let token = match folder.admin_token()? {
+        Some(token) => token,
+        None => {
+            let token = generate_token()?;
+            folder.write_admin_token(&token)?;
+            token
+        }
+    };
+    let body = DocumentBody::ApiToken(ApiToken {
+        tenant: None,
+        name: ADMIN_TOKEN_NAME.to_owned(),
+        hash: secret.token_hash(&token),
+        read_only: false,
+    });
+    directory.create(body).await.context("cannot store the admin token")?;
+    tracing::info!("a token of the whole installation is in the folder's file admin-token");
+    Ok(())
+}
+
+fn limits(config: &Config) -> ServiceLimits {
+    ServiceLimits {
+        max_body_bytes: usize::try_from(config.api.max_body_bytes).unwrap_or(usize::MAX),
+        request_timeout: Duration::from_millis(config.api.request_timeout_ms),
+        max_requests: config.api.max_requests as usize,
+        metrics_need_token: config.metrics.require_token,
+    }
+}
+
+/// An address that a client on this machine can connect to.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback: std::net::IpAddr = match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        address.set_ip(loopback);
+    }
+    address
+}

@@ -51,6 +51,17 @@ impl Verdict {
         self.examples.extend(other.examples.into_iter().take(room));
     }
 
+    /// Takes in how many readings the server counts in the series, which it
+    /// computes in another way: more are doubled, fewer are missing.
+    pub fn compare_count(&mut self, name: SeriesName, count: u64) {
+        let stored = self.stored;
+        self.doubled += count.saturating_sub(stored);
+        self.missing += stored.saturating_sub(count);
+        if count != stored {
+            self.example(|| format!("{name}: {stored} rows, but an aggregate counts {count}"));
+        }
+    }
+
     /// Whether nothing is at fault.
     #[must_use]
     pub fn is_clean(&self) -> bool {

@@ -18,3 +18,25 @@ pub mod template;
 pub mod ledger;
 
 pub mod audit;
+
+pub mod connect;
+pub mod fleet;
+pub mod flight;
+pub mod publisher;
+pub mod shared;
+
+pub mod api;
+pub mod readback;
+pub mod usage;
+
+pub mod course;
+pub mod enrol;
+pub mod misbehave;
+pub mod node;
+pub mod report;
+pub mod subject;
+
+pub mod crash;
+pub mod idle;
+pub mod options;
+pub mod run;

@@ -145,3 +145,15 @@ fn parts_add_up_and_examples_stay_few() {
     sum.add(judge(&plan, &ledger(&[]), &rows(&plan)));
     assert_eq!((sum.missing, sum.stored, sum.examples.len()), (90, 90, MAX_EXAMPLES));
 }
+
+#[test]
+fn an_aggregate_that_counts_otherwise_is_a_fault() {
+    let plan = plan::sample();
+    let clean = judge(&plan, &ledger(&[]), &rows(&plan));
+    for (count, doubled, missing) in [(90, 0, 0), (92, 2, 0), (87, 0, 3)] {
+        let mut verdict = clean.clone();
+        verdict.compare_count(NAME, count);
+        assert_eq!((verdict.doubled, verdict.missing), (doubled, missing));
+        assert_eq!(verdict.examples.len(), usize::from(count != 90));
+    }
+}

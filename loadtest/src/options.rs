@@ -1,0 +1,294 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::packets::{QoS, Version};
+
+/// Drives a fleet of simulated routers and audits that nothing was lost.
+///
+/// Every reading follows from a number, so after a run all are read back by the
+/// HTTP API and compared with what was offered and what was acknowledged.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version, max_term_width = 100)]
+pub struct Options {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Loads a server and audits it. Ends with 1 if the audit finds a fault.
+    ///
+    /// The figures of --json: `offered`, `acknowledged`, `stored`, `missing`
+    /// (acknowledged, not stored), `doubled`, `wrong`, `unexpected` and
+    /// `out_of_order` are readings (one value of one key at one time);
+    /// `messages_…` and `rate_per_s` (acknowledged a second while the load
+    /// lasts; at QoS 0 sent) are MQTT messages; `…_cpu_us_per_message` is
+    /// processor time of the program and of the kernel for it, in microseconds
+    /// for each such message: the server's until its history has caught up, and
+    /// `…_under_load` until the load ends. `puback_latency` runs from a
+    /// message's first sending to its PUBACK.
+    Run(RunOptions),
+    /// Kills the server with SIGKILL at random moments of a load, starts it
+    /// again each time, and audits at the end. The figures are those of `run`.
+    Crash(CrashOptions),
+    /// Holds idle connections and says what each costs the server in memory.
+    Idle(IdleOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    #[command(flatten)]
+    pub server: ServerOptions,
+    #[command(flatten)]
+    pub load: LoadOptions,
+    #[command(flatten)]
+    pub trouble: TroubleOptions,
+    /// How long the load lasts.
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub seconds: f64,
+    #[command(flatten)]
+    pub outcome: OutcomeOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct CrashOptions {
+    /// How often the server is killed.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub kills: u32,
+    /// How long the load lasts in all.
+    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    pub seconds: f64,
+    /// The server's program; by default `baken` beside this one.
+    #[arg(long, value_name = "FILE")]
+    pub baken: Option<PathBuf>,
+    /// Keep the server's folder, and say where it is.
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub load: LoadOptions,
+    #[command(flatten)]
+    pub outcome: OutcomeOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct IdleOptions {
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// How many connections.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub connections: u32,
+    /// MQTT's version.
+    #[arg(long, value_name = "VERSION", value_enum, default_value_t = VersionOption::V311)]
+    pub mqtt_version: VersionOption,
+    /// How long they are held once all are there.
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Addresses of the loopback network that connections come from in turns:
+    /// one address has about 28,000 ports. 0 lets the system choose.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub sources: u8,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Threads of the load test.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+}
+
+/// Which server; by default one that is started for this run.
+#[derive(Debug, Args)]
+pub struct ServerOptions {
+    /// Start this program in a folder of its own; by default `baken` beside
+    /// this one, unless --server is given.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "mqtt"])]
+    pub baken: Option<PathBuf>,
+    /// The API of a server that runs already, such as http://127.0.0.1:8080.
+    #[arg(long, value_name = "URL", requires_all = ["mqtt", "token"])]
+    pub server: Option<String>,
+    /// The MQTT address of a server that runs already. Without --server it is
+    /// any broker, and nothing is audited.
+    #[arg(long, value_name = "HOST:PORT", value_parser = resolve)]
+    pub mqtt: Option<SocketAddr>,
+    /// A token of the whole installation.
+    #[arg(long, value_name = "TOKEN", env = "BAKEN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// The server's process, for its processor time and memory; by default its
+    /// /metrics are asked.
+    #[arg(long, value_name = "PID", requires = "mqtt")]
+    pub server_pid: Option<u32>,
+    /// Connect by TLS.
+    #[arg(long)]
+    pub tls: bool,
+    /// The certificates to trust, PEM; needed with --tls and --mqtt.
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub ca: Option<PathBuf>,
+    /// The name in the server's certificate.
+    #[arg(long, value_name = "NAME", default_value = "127.0.0.1")]
+    pub tls_name: String,
+    /// Keep the folder of the server that was started, and say where it is.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// What is sent.
+#[derive(Clone, Debug, Args)]
+pub struct LoadOptions {
+    /// Connections, each a router of its own.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub connections: u32,
+    /// Messages a second of all connections together; 0 is as fast as the
+    /// window allows.
+    #[arg(long, value_name = "N", default_value_t = 0.0)]
+    pub rate: f64,
+    /// Telemetry keys in a message.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub keys: u32,
+    /// Times with values in a message; above 1 the payload is an array.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub times: u32,
+    /// Devices behind each router, in turns (gateway API); 0 lets each router
+    /// speak for itself. Series are connections × devices × keys.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub devices: u32,
+    /// Quality of service: 0 or 1. At 0 nothing is acknowledged, so nothing can
+    /// be missing.
+    #[arg(long, value_name = "QOS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub qos: u8,
+    /// Messages of one connection that may wait for their PUBACK.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    pub window: u16,
+    /// MQTT's version.
+    #[arg(long, value_name = "VERSION", value_enum, default_value_t = VersionOption::V311)]
+    pub mqtt_version: VersionOption,
+    /// Each how-many-th message is a batch of old readings, as a router sends
+    /// after it was away; 0 for none, else at least 2.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub buffered_every: u32,
+    /// Times with values in such a batch.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub buffered_times: u32,
+    /// How long ago a device's first reading was; the others follow a
+    /// millisecond apart, whatever the rate.
+    #[arg(long, value_name = "S", default_value_t = 86_400)]
+    pub age_s: u32,
+    /// Locations that the routers stand at in turns.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub locations: u32,
+    /// Keep alive; 0 is none.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub keep_alive_s: u16,
+    /// Threads of the load test.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+}
+
+/// What goes wrong beside the load.
+#[derive(Clone, Debug, Args)]
+pub struct TroubleOptions {
+    /// Drop all connections and reconnect at once, each so many seconds; 0 never.
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub storm_every_s: f64,
+    /// Clients that publish malformed payloads.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub malformed: u32,
+    /// Clients that publish payloads far over the limit.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub oversized: u32,
+    /// Clients that ask and never read the answers.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub slow_readers: u32,
+    /// Clients that send bytes that are no MQTT.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub garbage: u32,
+    /// Clients that connect and say nothing.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub silent: u32,
+}
+
+/// How the end is judged and where it is written.
+#[derive(Clone, Debug, Args)]
+pub struct OutcomeOptions {
+    /// How long the last PUBACKs may take after the load.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub drain_s: u64,
+    /// How long the history may take to show all that was acknowledged.
+    #[arg(long, value_name = "S", default_value_t = 300)]
+    pub catch_up_s: u64,
+    /// Read nothing back, and judge nothing.
+    #[arg(long)]
+    pub no_audit: bool,
+    /// What all random choices follow from; printed. By default from the clock.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum VersionOption {
+    #[value(name = "3.1.1")]
+    V311,
+    #[value(name = "5")]
+    V5,
+}
+
+impl From<VersionOption> for Version {
+    fn from(version: VersionOption) -> Self {
+        match version {
+            VersionOption::V311 => Self::V311,
+            VersionOption::V5 => Self::V5,
+        }
+    }
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, String> {
+    let mut found = address.to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| format!("{address} has no address"))
+}
+
+impl LoadOptions {
+    /// Says what can't be, beyond what the command line's parser sees.
+    ///
+    /// # Errors
+    /// If the options contradict one another.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.connections > 0, "--connections must be at least 1");
+        ensure!((1..=10_000).contains(&self.keys), "--keys must be from 1 to 10000");
+        ensure!(self.times > 0, "--times must be at least 1");
+        ensure!(self.buffered_every != 1, "--buffered-every must be 0 or at least 2");
+        ensure!(self.buffered_times > 0, "--buffered-times must be at least 1");
+        ensure!(self.devices < 1_000_000, "--devices must be below 1000000");
+        ensure!(self.rate >= 0.0, "--rate must not be negative");
+        Ok(())
+    }
+
+    /// The quality of service.
+    #[must_use]
+    pub fn qos(&self) -> QoS {
+        if self.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Options::command().debug_assert();
+        let line = "loadtest crash --kills 3 --seconds 5 --json out.json";
+        let options = Options::try_parse_from(line.split(' ')).unwrap();
+        let Command::Crash(crash) = options.command else { panic!("{options:?}") };
+        assert_eq!((crash.kills, crash.load.connections), (3, 100));
+        let line = "loadtest run --server http://127.0.0.1:1 --token t";
+        assert!(Options::try_parse_from(line.split(' ')).is_err(), "--mqtt is missing");
+    }
+}

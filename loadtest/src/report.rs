@@ -1,0 +1,257 @@
+//! The figures of a run, for a file and for the screen.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::audit::Verdict;
+use crate::misbehave::MisbehaviourReport;
+use crate::shared::Latency;
+
+/// All figures. Readings are values of one key of one device at one time;
+/// messages are MQTT publishes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// `run` or `crash`.
+    pub kind: &'static str,
+    pub seed: u64,
+    pub connections: u32,
+    /// Devices times keys.
+    pub series: u64,
+    /// How long the load lasted.
+    pub load_s: f64,
+
+    /// Readings.
+    pub offered: u64,
+    /// Readings in messages that were acknowledged.
+    pub acknowledged: u64,
+    /// What was read back, in readings.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Whether all was read back and judged.
+    pub audited: bool,
+
+    pub messages_offered: u64,
+    pub messages_acknowledged: u64,
+    /// Messages that the server said no to.
+    pub messages_refused: u64,
+    /// Messages that were sent again after a broken connection.
+    pub messages_sent_again: u64,
+    /// Messages that had no answer in the end.
+    pub messages_unanswered: u64,
+    /// PUBACKs that came out of the order of their publishes.
+    pub acknowledged_out_of_order: u64,
+    /// Messages acknowledged a second, while the load lasted; at QoS 0, sent.
+    pub rate_per_s: f64,
+    /// The same in readings.
+    pub readings_per_s: f64,
+    pub puback_latency: Latency,
+
+    /// Processor time of the server until its history has caught up, for each
+    /// message of the rate.
+    pub server_cpu_us_per_message: Option<f64>,
+    /// The same until the load ended.
+    pub server_cpu_us_per_message_under_load: Option<f64>,
+    pub loadtest_cpu_us_per_message: f64,
+    pub server_memory: Option<Memory>,
+    /// From the end of the load until queries show all that was acknowledged.
+    pub catch_up_s: Option<f64>,
+    /// Whether they did so before the deadline.
+    pub caught_up: Option<bool>,
+
+    /// Times that a connection came up, was ended by the server or the
+    /// network, or didn't come about.
+    pub connects: u64,
+    pub breaks: u64,
+    pub connect_failures: u64,
+    /// Why connections ended and messages were refused.
+    pub reasons: BTreeMap<String, u64>,
+    pub misbehaviour: Option<MisbehaviourReport>,
+
+    /// Of `crash`: each kill.
+    pub kills: Vec<Kill>,
+    /// From the start after a kill until the first CONNACK.
+    pub restart_ms_median: Option<f64>,
+    pub restart_ms_max: Option<f64>,
+}
+
+/// A SIGKILL.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Kill {
+    /// After the load began.
+    pub at_s: f64,
+    /// From the start that followed until the first CONNACK; none if it was
+    /// killed again before that.
+    pub restart_ms: Option<f64>,
+}
+
+/// Memory of the server in RAM.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Memory {
+    pub start_bytes: u64,
+    /// When a quarter of the load was over: from here on it should be flat.
+    pub quarter_bytes: u64,
+    pub end_bytes: u64,
+    pub max_bytes: u64,
+}
+
+impl Report {
+    /// Why the run failed; empty if it did not.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut fault = |count: u64, what: &str| {
+            if count > 0 {
+                faults.push(format!("{count} {what}"));
+            }
+        };
+        fault(self.verdict.missing, "readings missing");
+        fault(self.verdict.doubled, "readings doubled");
+        fault(self.verdict.wrong, "readings wrong");
+        fault(self.verdict.unexpected, "readings unexpected");
+        fault(self.verdict.out_of_order, "readings out of order");
+        if self.messages_offered == 0 {
+            faults.push("nothing was offered".to_owned());
+        }
+        if self.audited && self.verdict.stored == 0 {
+            faults.push("nothing was stored".to_owned());
+        }
+        faults
+    }
+
+    /// Notes the kills and their restart times.
+    pub fn set_kills(&mut self, kills: Vec<Kill>) {
+        let mut times: Vec<f64> = kills.iter().filter_map(|kill| kill.restart_ms).collect();
+        times.sort_by(f64::total_cmp);
+        self.restart_ms_median = times.get(times.len() / 2).copied();
+        self.restart_ms_max = times.last().copied();
+        self.kills = kills;
+    }
+
+    /// The figures in words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |what: &str, figures: String| {
+            // Writing to a string can't fail.
+            let _ = writeln!(text, "{what:<14}{figures}");
+        };
+        let v = &self.verdict;
+        line("offered", format!("{} readings in {} messages", self.offered, self.messages_offered));
+        line(
+            "acknowledged",
+            format!("{} readings in {} messages", self.acknowledged, self.messages_acknowledged),
+        );
+        if self.audited {
+            line(
+                "stored",
+                format!(
+                    "{}; missing {}, doubled {}, wrong {}, unexpected {}, out of order {}",
+                    v.stored, v.missing, v.doubled, v.wrong, v.unexpected, v.out_of_order
+                ),
+            );
+        } else {
+            line("stored", "not audited".to_owned());
+        }
+        line(
+            "rate",
+            format!(
+                "{:.0} messages/s, {:.0} readings/s for {:.1} s",
+                self.rate_per_s, self.readings_per_s, self.load_s
+            ),
+        );
+        let l = &self.puback_latency;
+        line(
+            "PUBACK",
+            format!(
+                "p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+                l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms
+            ),
+        );
+        let cpu = |figure: Option<f64>| figure.map_or("?".to_owned(), |us| format!("{us:.2} µs"));
+        line(
+            "CPU/message",
+            format!(
+                "server {} ({} under load), load test {:.2} µs",
+                cpu(self.server_cpu_us_per_message),
+                cpu(self.server_cpu_us_per_message_under_load),
+                self.loadtest_cpu_us_per_message
+            ),
+        );
+        if let Some(memory) = &self.server_memory {
+            let mib = |bytes: u64| bytes >> 20;
+            line(
+                "memory",
+                format!(
+                    "{} MiB at first, {} after a quarter, {} at the end, {} at most",
+                    mib(memory.start_bytes),
+                    mib(memory.quarter_bytes),
+                    mib(memory.end_bytes),
+                    mib(memory.max_bytes)
+                ),
+            );
+        }
+        if !self.kills.is_empty() {
+            line(
+                "kills",
+                format!(
+                    "{}; serving again after {:.0} ms (median), {:.0} ms (most)",
+                    self.kills.len(),
+                    self.restart_ms_median.unwrap_or(f64::NAN),
+                    self.restart_ms_max.unwrap_or(f64::NAN)
+                ),
+            );
+        }
+        if !self.reasons.is_empty() {
+            line("reasons", format!("{:?}", self.reasons));
+        }
+        for example in &v.examples {
+            line("fault", example.clone());
+        }
+        text
+    }
+}
+
+/// Writes figures as JSON.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn write_json(path: &Path, figures: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(figures)?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audits_figures_stand_beside_the_others() {
+        let verdict = Verdict { stored: 7, missing: 2, doubled: 1, ..Verdict::default() };
+        let report = Report { verdict, audited: true, messages_offered: 3, ..Report::default() };
+        let json = serde_json::to_value(&report).unwrap();
+        for (name, value) in [("stored", 7), ("missing", 2), ("doubled", 1)] {
+            assert_eq!(json[name], value);
+        }
+        assert_eq!(report.faults(), ["2 readings missing", "1 readings doubled"]);
+    }
+
+    #[test]
+    fn a_run_that_did_nothing_is_a_fault() {
+        assert_eq!(Report::default().faults(), ["nothing was offered"]);
+        let silent = Report { audited: true, messages_offered: 1, ..Report::default() };
+        assert_eq!(silent.faults(), ["nothing was stored"]);
+    }
+
+    #[test]
+    fn restart_times_leave_out_what_was_killed_again() {
+        let mut report = Report::default();
+        let kill = |restart_ms| Kill { at_s: 0.0, restart_ms };
+        report.set_kills(vec![kill(Some(30.0)), kill(None), kill(Some(10.0)), kill(Some(20.0))]);
+        assert_eq!((report.restart_ms_median, report.restart_ms_max), (Some(20.0), Some(30.0)));
+    }
+}

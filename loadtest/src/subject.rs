@@ -1,0 +1,107 @@
+//! The server that a run is about: one that was started for it, one that runs
+//! already, or any broker that has no API of ours.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::api::Api;
+use crate::connect::{Target, tls_from_ca};
+use crate::node::Node;
+use crate::options::ServerOptions;
+use crate::usage::{self, Usage};
+
+/// A server that answers.
+#[derive(Debug)]
+pub struct Subject {
+    /// Only if it was started here.
+    pub node: Option<Node>,
+    /// None for a broker that has no API of ours.
+    pub api: Option<Api>,
+    pub target: Target,
+    pid: Option<u32>,
+}
+
+impl Subject {
+    /// Starts the server, or finds the one that is named.
+    ///
+    /// # Errors
+    /// If it isn't there, or the options contradict one another.
+    pub async fn open(options: &ServerOptions) -> anyhow::Result<Self> {
+        let Some(address) = options.mqtt else {
+            let baken = baken(options.baken.as_deref())?;
+            return Self::start(&baken, options.keep, options.tls).await;
+        };
+        let tls = match (&options.ca, options.tls) {
+            (Some(ca), true) => Some(tls_from_ca(ca, &options.tls_name)?),
+            (None, true) => bail!("--tls needs --ca, to know whom to trust"),
+            (_, false) => None,
+        };
+        let api = match (&options.server, &options.token) {
+            (Some(server), Some(token)) => Some(Api::new(server, token)?),
+            (Some(_), None) => bail!("--server needs --token"),
+            (None, _) => None,
+        };
+        let target = Target { address, tls, sources: Vec::new() };
+        Ok(Self { node: None, api, target, pid: options.server_pid })
+    }
+
+    /// Starts a server in a folder of its own.
+    ///
+    /// # Errors
+    /// If it doesn't come up.
+    pub async fn start(baken: &Path, keep: bool, tls: bool) -> anyhow::Result<Self> {
+        let mut node = Node::prepare(baken, keep, tls)?;
+        node.start()?;
+        let api = node.live().await?;
+        let tls = match node.certificate() {
+            Some(ca) => Some(tls_from_ca(ca, &node.mqtt().ip().to_string())?),
+            None => None,
+        };
+        let target = Target { address: node.mqtt(), tls, sources: Vec::new() };
+        Ok(Self { node: Some(node), api: Some(api), target, pid: None })
+    }
+
+    /// What the server has used; none where it can't be known.
+    ///
+    /// # Errors
+    /// If its process is gone or its metrics don't answer.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub async fn usage(&self) -> anyhow::Result<Option<Usage>> {
+        if let Some(node) = &self.node {
+            return Ok(Some(node.usage()));
+        }
+        if let Some(pid) = self.pid {
+            return Ok(Some(usage::of(pid)?));
+        }
+        let Some(api) = &self.api else { return Ok(None) };
+        Ok(Some(Usage {
+            cpu_us: (api.metric("process_cpu_seconds_total").await? * 1e6) as u64,
+            rss_bytes: api.metric("process_resident_memory_bytes").await? as u64,
+        }))
+    }
+
+    /// Stops the server in order, if it was started here.
+    ///
+    /// # Errors
+    /// If it ends with a fault.
+    pub async fn close(mut self) -> anyhow::Result<()> {
+        match &mut self.node {
+            Some(node) => node.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The program to start: the one named, or `baken` beside this one.
+///
+/// # Errors
+/// If there is none.
+pub fn baken(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let beside = std::env::current_exe()?.with_file_name("baken");
+    ensure!(beside.exists(), "there is no {}; name one by --baken", beside.display());
+    beside.canonicalize().context("the server's program can't be found")
+}

@@ -1,0 +1,83 @@
+//! What a process has used, from the kernel's own books.
+
+use std::io;
+use std::path::Path;
+
+/// The kernel counts processor time of a process in hundredths of a second,
+/// on every architecture that Baken is built for (`USER_HZ`).
+const TICK_US: u64 = 10_000;
+
+/// What a process has used up to now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time, of the program and of the kernel for it.
+    pub cpu_us: u64,
+    /// Memory that is in RAM now.
+    pub rss_bytes: u64,
+}
+
+/// What the process `pid` has used.
+///
+/// # Errors
+/// If there is no such process.
+pub fn of(pid: u32) -> io::Result<Usage> {
+    read(&Path::new("/proc").join(pid.to_string()))
+}
+
+/// What this process has used.
+///
+/// # Errors
+/// If the system has no `/proc`.
+pub fn own() -> io::Result<Usage> {
+    read(Path::new("/proc/self"))
+}
+
+fn read(folder: &Path) -> io::Result<Usage> {
+    let stat = std::fs::read_to_string(folder.join("stat"))?;
+    let status = std::fs::read_to_string(folder.join("status"))?;
+    let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc");
+    Ok(Usage {
+        cpu_us: ticks(&stat).ok_or_else(unreadable)? * TICK_US,
+        // A process that has ended has no memory.
+        rss_bytes: rss_kib(&status).unwrap_or(0) * 1024,
+    })
+}
+
+/// Fields 14 and 15; the second is a name that may hold spaces and brackets.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+fn rss_kib(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// Lets this process have as many open files as the system allows it.
+///
+/// # Errors
+/// If the system refuses.
+pub fn raise_file_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_books_are_read() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 5 6 7";
+        assert_eq!(ticks(stat), Some(300));
+        assert_eq!(rss_kib("Name:\tx\nVmRSS:\t    5480 kB\n"), Some(5480));
+        let own = own().unwrap();
+        assert!(own.rss_bytes > 0);
+        assert_eq!(of(std::process::id()).unwrap().rss_bytes > 0, own.rss_bytes > 0);
+        assert!(of(u32::MAX).is_err());
+    }
+}

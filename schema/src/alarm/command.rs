@@ -9,7 +9,7 @@ use super::{AlarmId, AlarmProfile, ProfileId};
 use crate::{DeviceId, LocationId, TenantId, TimestampMs};
 
 /// One command with its place in time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Command {
     pub at: TimestampMs,
     pub tenant: TenantId,

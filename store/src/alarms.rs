@@ -1,0 +1,202 @@
+//! Alarms, their events, and how far each partition's alarm worker has come.
+//!
+//! The end of a reading's way to an alarm: the worker hands over what came of a
+//! stretch of the journal, and alarms, events and position become durable in
+//! one transaction. This module never decides whether something is an alarm,
+//! and never reads the journal.
+
+mod commit;
+mod metrics;
+mod profiles;
+mod query;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::Registry;
+use rusqlite::Connection;
+use schema::{PartitionId, Position, TimestampMs, Transition};
+
+pub use profiles::{Delivery, ProfileChange, ProfileVersion};
+pub use query::{AlarmMoment, AlarmQuery, AlarmRow, AlarmStatus, EventQuery, EventRow};
+
+use crate::SqlError;
+use crate::sqlite;
+use writer::{Request, Writer};
+
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../schema/migrations/embedded/alarms/0001-alarms.sql")];
+
+/// The most items of one page of alarms or events.
+pub const MAX_PAGE: usize = 1_000;
+
+/// Connections for reading that are kept open.
+const MAX_IDLE_READERS: usize = 4;
+
+/// Why the alarm store refused.
+#[derive(Debug, thiserror::Error)]
+pub enum AlarmStoreError {
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    #[error("a metric of the alarm store is registered already: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the thread of the alarm store can't be started: {0}")]
+    Thread(std::io::Error),
+    /// Another worker owns the partition now, or this one has lost its place.
+    #[error(
+        "partition {partition} is owned by another worker, or stands elsewhere than {expected}"
+    )]
+    Fenced { partition: PartitionId, expected: Position },
+    #[error("there is no such profile")]
+    NoSuchProfile,
+    #[error("the profile has version {found}, not {expected}")]
+    VersionConflict { expected: u64, found: u64 },
+    #[error("the tenant has another profile with the name `{name}`")]
+    NameTaken { name: String },
+    #[error("what is stored can't be read: {0}")]
+    Stored(String),
+    #[error("the alarm store is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for AlarmStoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error.into())
+    }
+}
+
+impl AlarmStoreError {
+    /// True where the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.is_retryable())
+    }
+}
+
+/// What a worker takes over with its partition.
+#[derive(Debug)]
+pub struct Claim {
+    /// Goes with each commit; a later claim makes this one's commits fail.
+    pub epoch: u64,
+    /// All that came of records before it is committed.
+    pub position: Position,
+    pub snapshot: Option<Snapshot>,
+    /// Clock moves since the snapshot, in order.
+    pub ticks: Vec<Tick>,
+    /// Devices met since the snapshot.
+    pub met: Vec<MetDevice>,
+}
+
+/// The state of a partition before it applies `position`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub position: Position,
+    pub bytes: Vec<u8>,
+}
+
+/// The wall clock moved an idle partition to `clock` before it applied `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick {
+    pub position: Position,
+    pub clock: TimestampMs,
+}
+
+/// What was known of a device when a record at `position` first named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetDevice {
+    pub device: schema::DeviceId,
+    pub position: Position,
+    /// JSON text, the worker's own.
+    pub body: String,
+}
+
+/// What came of a stretch of the journal.
+#[derive(Debug)]
+pub struct Commit {
+    pub partition: PartitionId,
+    pub epoch: u64,
+    /// Where the store must stand.
+    pub expected: Position,
+    /// Where it stands from then on; may be the same for a tick.
+    pub next: Position,
+    pub transitions: Vec<Transition>,
+    pub ticks: Vec<Tick>,
+    pub met: Vec<MetDevice>,
+    /// The state at `next`; takes the place of the ticks and devices so far.
+    pub snapshot: Option<Vec<u8>>,
+    pub at: TimestampMs,
+}
+
+/// The alarms' file; clones are handles on the same one.
+#[derive(Clone, Debug)]
+pub struct AlarmStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    writer: Writer,
+    path: std::path::PathBuf,
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl AlarmStore {
+    /// Opens or makes `alarms.db` in the folder.
+    ///
+    /// # Errors
+    /// The file can't be opened or its metrics are registered twice.
+    pub fn open(dir: &Path, registry: &Registry) -> Result<Self, AlarmStoreError> {
+        let path = dir.join("alarms.db");
+        let connection = sqlite::open(&path, MIGRATIONS)?;
+        let writer = Writer::start(connection, registry)?;
+        Ok(Self { shared: Arc::new(Shared { writer, path, readers: Mutex::default() }) })
+    }
+
+    /// Takes a partition over: its former owner's commits fail from now on.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn claim(&self, partition: PartitionId) -> Result<Claim, AlarmStoreError> {
+        self.shared.writer.ask(|answer| Request::Claim(partition, answer)).await
+    }
+
+    /// Makes a stretch durable, whole or not at all. What a transition's id
+    /// says was written before is not written again.
+    ///
+    /// # Errors
+    /// [`AlarmStoreError::Fenced`] when position or epoch are others.
+    pub async fn commit(&self, commit: Commit) -> Result<(), AlarmStoreError> {
+        self.shared.writer.ask(|answer| Request::Commit(Box::new(commit), answer)).await
+    }
+
+    /// Finishes what is queued and ends the thread. Later calls are refused.
+    pub async fn close(&self) {
+        self.shared.writer.close().await;
+    }
+
+    /// Runs a reading statement on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, AlarmStoreError> + Send + 'static,
+    ) -> Result<T, AlarmStoreError> {
+        let shared = self.shared.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let idle = shared.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => sqlite::open_reader(&shared.path)?,
+            };
+            let result = query(&connection);
+            let mut readers = shared.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < MAX_IDLE_READERS {
+                readers.push(connection);
+            }
+            result
+        });
+        work.await.unwrap_or(Err(AlarmStoreError::Closed))
+    }
+}
+
+#[cfg(test)]
+mod tests;

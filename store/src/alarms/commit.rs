@@ -1,0 +1,268 @@
+//! Writes what came of a stretch of the journal.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use schema::{
+    ClearReason, DeviceId, Originator, PartitionId, Position, TimestampMs, Transition,
+    TransitionKind,
+};
+use serde_json::{Map, Value, json};
+
+use super::{AlarmStoreError, Claim, Commit, MetDevice, Snapshot, Tick};
+
+pub(super) fn claim(sql: &Connection, partition: PartitionId) -> Result<Claim, AlarmStoreError> {
+    let number = i64::from(partition.0);
+    let (epoch, position): (u64, u64) = sql.query_row(
+        "INSERT INTO partitions (partition, epoch, position) VALUES (?1, 1, 0)
+         ON CONFLICT (partition) DO UPDATE SET epoch = epoch + 1
+         RETURNING epoch, position",
+        [number],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let snapshot = sql
+        .query_row("SELECT position, bytes FROM snapshots WHERE partition = ?1", [number], |row| {
+            Ok(Snapshot { position: Position(row.get(0)?), bytes: row.get(1)? })
+        })
+        .optional()?;
+    let ticks = sql
+        .prepare_cached("SELECT position, clock FROM ticks WHERE partition = ?1 ORDER BY sequence")?
+        .query_map([number], |row| {
+            Ok(Tick { position: Position(row.get(0)?), clock: TimestampMs(row.get(1)?) })
+        })?
+        .collect::<Result<_, _>>()?;
+    let met = sql
+        .prepare_cached(
+            "SELECT device, position, body FROM met_devices WHERE partition = ?1
+             ORDER BY position, device",
+        )?
+        .query_map([number], |row| {
+            Ok(MetDevice {
+                device: DeviceId(row.get(0)?),
+                position: Position(row.get(1)?),
+                body: row.get(2)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(Claim { epoch, position: Position(position), snapshot, ticks, met })
+}
+
+pub(super) fn commit(
+    sql: &Connection,
+    stretch: &Commit,
+    events: &mut u64,
+) -> Result<(), AlarmStoreError> {
+    let partition = i64::from(stretch.partition.0);
+    let moved = sql
+        .prepare_cached(
+            "UPDATE partitions SET position = ?1 WHERE partition = ?2 AND position = ?3 AND epoch = ?4",
+        )?
+        .execute(params![stretch.next.0, partition, stretch.expected.0, stretch.epoch])?;
+    if moved != 1 {
+        return Err(AlarmStoreError::Fenced {
+            partition: stretch.partition,
+            expected: stretch.expected,
+        });
+    }
+    write_transitions(sql, &stretch.transitions, events)?;
+    if let Some(bytes) = &stretch.snapshot {
+        sql.execute("DELETE FROM ticks WHERE partition = ?1", [partition])?;
+        sql.execute("DELETE FROM met_devices WHERE partition = ?1", [partition])?;
+        sql.execute(
+            "INSERT OR REPLACE INTO snapshots (partition, position, taken_at, bytes)
+             VALUES (?1, ?2, ?3, ?4)",
+            params![partition, stretch.next.0, stretch.at.0, bytes],
+        )?;
+        return Ok(());
+    }
+    for tick in &stretch.ticks {
+        sql.prepare_cached("INSERT INTO ticks (partition, position, clock) VALUES (?1, ?2, ?3)")?
+            .execute(params![partition, tick.position.0, tick.clock.0])?;
+    }
+    for met in &stretch.met {
+        sql.prepare_cached(
+            "INSERT OR REPLACE INTO met_devices (partition, device, position, body)
+             VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![partition, met.device.0, met.position.0, met.body])?;
+    }
+    Ok(())
+}
+
+/// Writes transitions in their order. `updated` ones only move the alarm's own
+/// row, those of one alarm together: they are as many as its readings.
+fn write_transitions(
+    sql: &Connection,
+    transitions: &[Transition],
+    events: &mut u64,
+) -> Result<(), AlarmStoreError> {
+    let mut next = 0;
+    while let Some(transition) = transitions.get(next) {
+        next += 1;
+        if matches!(transition.kind, TransitionKind::Updated) {
+            let same = transitions[next..]
+                .iter()
+                .take_while(|t| t.alarm == transition.alarm && t.kind == TransitionKind::Updated)
+                .count();
+            let last = &transitions[next - 1 + same];
+            next += same;
+            update(sql, last, same + 1)?;
+        } else if change_alarm(sql, transition)? {
+            insert_event(sql, transition)?;
+            *events += 1;
+        }
+    }
+    Ok(())
+}
+
+fn id(number: u128) -> [u8; 16] {
+    number.to_be_bytes()
+}
+
+fn details(transition: &Transition) -> String {
+    let values: Map<String, Value> =
+        transition.values.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+    json!({ "description": transition.description, "values": values }).to_string()
+}
+
+fn device(transition: &Transition) -> Option<u64> {
+    match transition.originator {
+        Originator::Device(device) => Some(device.0),
+        Originator::Tenant(_) => None,
+    }
+}
+
+fn update(sql: &Connection, last: &Transition, count: usize) -> Result<(), AlarmStoreError> {
+    sql.prepare_cached(
+        "UPDATE alarms SET updates = updates + ?2, updated_at = ?3, last_details = ?4 WHERE id = ?1",
+    )?
+    .execute(params![id(last.alarm.0), count, last.at.0, details(last)])?;
+    Ok(())
+}
+
+/// Applies a transition to its alarm's row; false when it changes nothing, as
+/// an acknowledgement of what is acknowledged already.
+fn change_alarm(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreError> {
+    let alarm = id(transition.alarm.0);
+    let at = transition.at.0;
+    let by = transition.by.as_deref();
+    let changed = match &transition.kind {
+        TransitionKind::Raised => return raise(sql, transition),
+        TransitionKind::Updated => return Ok(false),
+        TransitionKind::SeverityChanged { .. } => {
+            return change_severity(sql, transition);
+        }
+        TransitionKind::Acknowledged => sql
+            .prepare_cached(
+                "UPDATE alarms SET acknowledged = 1, acknowledged_at = ?2, acknowledged_by = ?3
+                 WHERE id = ?1 AND acknowledged = 0",
+            )?
+            .execute(params![alarm, at, by])?,
+        TransitionKind::Unacknowledged => sql
+            .prepare_cached(
+                "UPDATE alarms SET acknowledged = 0, acknowledged_at = NULL, acknowledged_by = NULL
+                 WHERE id = ?1 AND acknowledged = 1",
+            )?
+            .execute([alarm])?,
+        TransitionKind::Cleared { reason } => sql
+            .prepare_cached(
+                "UPDATE alarms SET active = 0, cleared_at = ?2, cleared_reason = ?3,
+                 cleared_details = ?4, shelved_until = NULL WHERE id = ?1 AND active = 1",
+            )?
+            .execute(params![alarm, at, clear_reason(*reason), details(transition)])?,
+        TransitionKind::Shelved { until } => sql
+            .prepare_cached("UPDATE alarms SET shelved_until = ?2 WHERE id = ?1")?
+            .execute(params![alarm, until.0])?,
+        TransitionKind::Unshelved { .. } => sql
+            .prepare_cached(
+                "UPDATE alarms SET shelved_until = NULL WHERE id = ?1 AND shelved_until IS NOT NULL",
+            )?
+            .execute([alarm])?,
+        TransitionKind::Assigned { to } => sql
+            .prepare_cached("UPDATE alarms SET assigned_to = ?2 WHERE id = ?1")?
+            .execute(params![alarm, to])?,
+        TransitionKind::Suppressed { .. } | TransitionKind::Commented { .. } => 1,
+    };
+    Ok(changed > 0)
+}
+
+fn raise(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreError> {
+    let details = details(transition);
+    let written = sql
+        .prepare_cached(
+            "INSERT INTO alarms (id, tenant, location, device, profile, rule, severity, active,
+                acknowledged, raised_at, raised_severity, raised_details, peak_at, peak_severity,
+                peak_details, updated_at, last_details, updates)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, 0, ?8, ?7, ?9, ?8, ?7, ?9, ?8, ?9, 0)
+             ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            id(transition.alarm.0),
+            transition.tenant.0,
+            transition.location.map(|location| location.0),
+            device(transition),
+            transition.rule.profile.0,
+            &*transition.rule.key,
+            transition.severity as u8,
+            transition.at.0,
+            details,
+        ])?;
+    Ok(written == 1)
+}
+
+fn change_severity(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreError> {
+    let changed = sql
+        .prepare_cached(
+            "UPDATE alarms SET severity = ?2, updated_at = ?3, last_details = ?4,
+                peak_at = iif(?2 > peak_severity, ?3, peak_at),
+                peak_details = iif(?2 > peak_severity, ?4, peak_details),
+                peak_severity = max(?2, peak_severity)
+             WHERE id = ?1 AND active = 1",
+        )?
+        .execute(params![
+            id(transition.alarm.0),
+            transition.severity as u8,
+            transition.at.0,
+            details(transition),
+        ])?;
+    Ok(changed > 0)
+}
+
+fn clear_reason(reason: ClearReason) -> &'static str {
+    match reason {
+        ClearReason::Condition => "condition",
+        ClearReason::Time => "time",
+        ClearReason::Person => "person",
+        ClearReason::RuleRemoved => "rule_removed",
+    }
+}
+
+fn insert_event(sql: &Connection, transition: &Transition) -> Result<(), AlarmStoreError> {
+    let mut body = serde_json::to_value(&transition.kind)
+        .map_err(|error| AlarmStoreError::Stored(error.to_string()))?;
+    if let Value::Object(body) = &mut body {
+        body.remove("kind");
+        body.insert("rule".to_owned(), json!(transition.rule.key));
+        body.insert("profile".to_owned(), json!(transition.rule.profile));
+        body.insert("description".to_owned(), json!(transition.description));
+        body.insert("received_at".to_owned(), json!(transition.received_at));
+        let values: Map<String, Value> =
+            transition.values.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+        body.insert("values".to_owned(), Value::Object(values));
+    }
+    sql.prepare_cached(
+        "INSERT INTO events (id, tenant, at, kind, location, device, alarm, severity, actor, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+    )?
+    .execute(params![
+        id(transition.id.0),
+        transition.tenant.0,
+        transition.at.0,
+        format!("alarm_{}", transition.kind.as_str()),
+        transition.location.map(|location| location.0),
+        device(transition),
+        id(transition.alarm.0),
+        transition.severity as u8,
+        transition.by.as_deref(),
+        body.to_string(),
+    ])?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+use schema::{
+    AlarmId, Cause, ClearReason, Command, CommandBody, DeviceId, LocationId, Originator, ProfileId,
+    RuleId, Severity, TenantId, TransitionId, TransitionKind,
+};
+
+use super::*;
+
+fn open(dir: &Path) -> AlarmStore {
+    AlarmStore::open(dir, &Registry::new()).unwrap()
+}
+
+fn transition(id: u128, alarm: u128, at: i64, kind: TransitionKind) -> Transition {
+    Transition {
+        id: TransitionId(id),
+        alarm: AlarmId(alarm),
+        tenant: TenantId(1),
+        location: Some(LocationId(2)),
+        originator: Originator::Device(DeviceId(3)),
+        rule: RuleId { profile: ProfileId(4), key: "too_warm".into() },
+        kind,
+        at: TimestampMs(at),
+        received_at: TimestampMs(at),
+        severity: Severity::Major,
+        cause: Cause::Deadline,
+        by: None,
+        description: "Too warm".to_owned(),
+        values: vec![("temperature".into(), serde_json::json!(at))],
+    }
+}
+
+fn stretch(claim: &Claim, from: u64, to: u64, transitions: Vec<Transition>) -> Commit {
+    Commit {
+        partition: PartitionId(0),
+        epoch: claim.epoch,
+        expected: Position(from),
+        next: Position(to),
+        transitions,
+        ticks: Vec::new(),
+        met: Vec::new(),
+        snapshot: None,
+        at: TimestampMs(0),
+    }
+}
+
+#[tokio::test]
+async fn an_alarm_keeps_its_raise_its_peak_and_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let claim = store.claim(PartitionId(0)).await.unwrap();
+    let rise = TransitionKind::SeverityChanged { from: Severity::Major };
+    let mut peak = transition(2, 9, 20, rise);
+    peak.severity = Severity::Critical;
+    let end = TransitionKind::Cleared { reason: ClearReason::Condition };
+    let all = vec![
+        transition(1, 9, 10, TransitionKind::Raised),
+        peak,
+        transition(3, 9, 30, TransitionKind::Updated),
+        transition(4, 9, 31, TransitionKind::Updated),
+        transition(5, 9, 40, end),
+        transition(6, 9, 50, TransitionKind::Acknowledged),
+        transition(7, 9, 51, TransitionKind::Acknowledged),
+    ];
+    store.commit(stretch(&claim, 0, 5, all)).await.unwrap();
+    let alarm = store.alarm(AlarmId(9)).await.unwrap().unwrap();
+    assert_eq!(alarm.status, AlarmStatus { active: false, acknowledged: true });
+    assert_eq!((alarm.raised.at, alarm.raised.severity), (TimestampMs(10), Severity::Major));
+    assert_eq!((alarm.peak.at, alarm.peak.severity), (TimestampMs(20), Severity::Critical));
+    assert_eq!((alarm.updates, alarm.updated_at), (2, TimestampMs(31)));
+    assert_eq!(alarm.cleared_at, Some(TimestampMs(40)));
+    assert_eq!(alarm.cleared_details.unwrap()["values"]["temperature"], 40);
+    let query = EventQuery { oldest_first: true, limit: 10, ..EventQuery::default() };
+    let events = store.events(query).await.unwrap();
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        ["alarm_raised", "alarm_severity_changed", "alarm_cleared", "alarm_acknowledged"]
+    );
+    assert_eq!(events[2].body["reason"], "condition");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_partition_or_its_place_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let first = store.claim(PartitionId(0)).await.unwrap();
+    store.commit(stretch(&first, 0, 3, Vec::new())).await.unwrap();
+    let raised = || vec![transition(1, 9, 10, TransitionKind::Raised)];
+    let replayed = store.commit(stretch(&first, 0, 3, raised())).await.unwrap_err();
+    assert!(matches!(replayed, AlarmStoreError::Fenced { .. }), "{replayed}");
+    let second = store.claim(PartitionId(0)).await.unwrap();
+    assert_eq!((second.epoch, second.position), (first.epoch + 1, Position(3)));
+    let lost = store.commit(stretch(&first, 3, 4, raised())).await.unwrap_err();
+    assert!(matches!(lost, AlarmStoreError::Fenced { .. }), "{lost}");
+    assert_eq!(store.alarm(AlarmId(9)).await.unwrap(), None);
+    store.commit(stretch(&second, 3, 4, raised())).await.unwrap();
+    assert!(store.alarm(AlarmId(9)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn ticks_and_devices_last_until_the_next_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let claim = store.claim(PartitionId(0)).await.unwrap();
+    let tick = Tick { position: Position(2), clock: TimestampMs(77) };
+    let met = MetDevice { device: DeviceId(5), position: Position(1), body: "{}".to_owned() };
+    let mut commit = stretch(&claim, 0, 2, Vec::new());
+    commit.ticks = vec![tick];
+    commit.met = vec![met.clone()];
+    store.commit(commit).await.unwrap();
+    store.close().await;
+    let store = open(dir.path());
+    let claim = store.claim(PartitionId(0)).await.unwrap();
+    assert_eq!((&claim.ticks, &claim.met), (&vec![tick], &vec![met]));
+    let mut commit = stretch(&claim, 2, 6, Vec::new());
+    commit.snapshot = Some(vec![1, 2]);
+    store.commit(commit).await.unwrap();
+    let claim = store.claim(PartitionId(0)).await.unwrap();
+    assert!(claim.ticks.is_empty() && claim.met.is_empty());
+    assert_eq!(claim.snapshot, Some(Snapshot { position: Position(6), bytes: vec![1, 2] }));
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_a_second_uncleared_alarm_and_a_changed_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let claim = store.claim(PartitionId(0)).await.unwrap();
+    let twice = vec![
+        transition(1, 8, 10, TransitionKind::Raised),
+        transition(2, 9, 11, TransitionKind::Raised),
+    ];
+    let refused = store.commit(stretch(&claim, 0, 1, twice)).await;
+    assert!(matches!(refused, Err(AlarmStoreError::Sql(_))), "{refused:?}");
+    let once = vec![transition(1, 8, 10, TransitionKind::Raised)];
+    store.commit(stretch(&claim, 0, 1, once)).await.unwrap();
+    store.close().await;
+    let sql = Connection::open(dir.path().join("alarms.db")).unwrap();
+    for statement in ["DELETE FROM events", "UPDATE events SET at = 0"] {
+        let error = sql.execute(statement, []).unwrap_err();
+        assert!(error.to_string().contains("events are never"), "{error}");
+    }
+}
+
+fn command(profile: &ProfileVersion, _: &[u8]) -> Result<Command, String> {
+    let body = CommandBody::ProfileDeleted { profile: profile.id, version: profile.version };
+    Ok(Command { at: profile.changed_at, tenant: profile.tenant, body })
+}
+
+fn change(id: Option<ProfileId>, expected: Option<u64>, name: Option<&str>) -> ProfileChange {
+    ProfileChange {
+        tenant: TenantId(1),
+        id,
+        expected_version: expected,
+        document: name.map(|name| (name.to_owned(), format!("# kept\nname = \"{name}\""))),
+        at: TimestampMs(5),
+        by: "eva".to_owned(),
+        command,
+        body: Vec::new(),
+        partitions: 2,
+    }
+}
+
+#[tokio::test]
+async fn a_profile_has_versions_and_each_is_delivered_to_every_partition() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let first = store.change_profile(change(None, None, Some("Cold"))).await.unwrap();
+    assert_eq!(first.version, 1);
+    let taken = store.change_profile(change(None, None, Some("Cold"))).await.unwrap_err();
+    assert!(matches!(taken, AlarmStoreError::NameTaken { .. }), "{taken}");
+    let stale = store.change_profile(change(Some(first.id), Some(7), Some("Cold"))).await;
+    let conflict = AlarmStoreError::VersionConflict { expected: 7, found: 1 };
+    assert_eq!(stale.unwrap_err().to_string(), conflict.to_string());
+    let second =
+        store.change_profile(change(Some(first.id), Some(1), Some("Cold room"))).await.unwrap();
+    assert_eq!((second.id, second.version), (first.id, 2));
+    assert!(second.source.starts_with("# kept"));
+    let deliveries = store.deliveries().await.unwrap();
+    let partitions: Vec<u16> = deliveries.iter().map(|d| d.partition.0).collect();
+    assert_eq!(partitions, [0, 1, 0, 1]);
+    for delivery in deliveries {
+        store.delivered(delivery.sequence).await.unwrap();
+    }
+    assert_eq!(store.deliveries().await.unwrap(), []);
+    store.change_profile(change(Some(first.id), None, None)).await.unwrap();
+    assert_eq!(store.profile(first.id).await.unwrap(), None);
+    assert_eq!(store.profile_versions(first.id).await.unwrap().len(), 3);
+    let all = store.profiles(Some(TenantId(1)), ProfileId(0), 10).await.unwrap();
+    assert_eq!(all, []);
+    let events = store.events(EventQuery { limit: 9, ..EventQuery::default() }).await.unwrap();
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["profile_deleted", "profile_changed", "profile_created"]);
+}

@@ -1,0 +1,171 @@
+//! The one thread that writes `alarms.db`.
+//!
+//! It takes all requests that wait and makes them durable with one fsync; each
+//! stands in a savepoint of its own, so a refused one takes nothing from the
+//! others.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use prometheus::Registry;
+use rusqlite::{Connection, Savepoint};
+use schema::PartitionId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::metrics::Meters;
+use super::profiles::{self, ProfileChange, ProfileVersion};
+use super::{AlarmStoreError, Claim, Commit, commit};
+
+/// Requests that wait before their callers are slowed.
+const QUEUE_REQUESTS: usize = 256;
+
+/// Requests that share a transaction at most.
+const MAX_GROUP: usize = 256;
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, AlarmStoreError>>;
+
+pub(super) enum Request {
+    Claim(PartitionId, Answer<Claim>),
+    Commit(Box<Commit>, Answer<()>),
+    ChangeProfile(Box<ProfileChange>, Answer<ProfileVersion>),
+    Delivered(u64, Answer<()>),
+    Close,
+}
+
+/// The handle on the thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    requests: mpsc::Sender<Request>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    meters: Meters,
+}
+
+impl Writer {
+    pub fn start(connection: Connection, registry: &Registry) -> Result<Self, AlarmStoreError> {
+        let meters = Meters::register(registry, QUEUE_REQUESTS)?;
+        let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
+        let worker = Worker { connection, meters: meters.clone() };
+        let thread = std::thread::Builder::new()
+            .name("alarm-store".to_owned())
+            .spawn(move || worker.run(receiver))
+            .map_err(AlarmStoreError::Thread)?;
+        Ok(Self { requests, thread: Mutex::new(Some(thread)), meters })
+    }
+
+    pub async fn ask<T>(
+        &self,
+        request: impl FnOnce(Answer<T>) -> Request,
+    ) -> Result<T, AlarmStoreError> {
+        let (answer, answered) = oneshot::channel();
+        let place = self.requests.reserve().await.map_err(|_| AlarmStoreError::Closed)?;
+        self.meters.queue.inc();
+        place.send(request(answer));
+        answered.await.unwrap_or(Err(AlarmStoreError::Closed))
+    }
+
+    pub async fn close(&self) {
+        // An error says that the thread has ended already.
+        let _ = self.requests.send(Request::Close).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
+        {
+            tracing::error!("the alarm store's thread could not be waited for");
+        }
+    }
+}
+
+/// Sends an answer once its transaction is durable, or that it failed.
+type Reply = Box<dyn FnOnce(bool) + Send>;
+
+struct Worker {
+    connection: Connection,
+    meters: Meters,
+}
+
+impl Worker {
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut group = Vec::new();
+        while requests.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+            let last = group.iter().any(|request| matches!(request, Request::Close));
+            group.retain(|request| !matches!(request, Request::Close));
+            self.meters.queue.sub(i64::try_from(group.len()).unwrap_or(0));
+            if !group.is_empty() {
+                self.commit(std::mem::take(&mut group));
+            }
+            if last {
+                break;
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Vec<Request>) {
+        let started = Instant::now();
+        let mut replies: Vec<Reply> = Vec::with_capacity(group.len());
+        let mut events = 0;
+        let result = self.connection.transaction().and_then(|mut transaction| {
+            for request in group {
+                let savepoint = transaction.savepoint()?;
+                replies.push(apply(savepoint, request, &mut events));
+            }
+            transaction.commit()
+        });
+        if let Err(error) = &result {
+            tracing::error!(%error, "the alarm store could not commit; its callers try again");
+        }
+        self.meters.commits.inc();
+        self.meters.events.inc_by(events);
+        self.meters.commit_seconds.observe(started.elapsed().as_secs_f64());
+        for reply in replies {
+            reply(result.is_ok());
+        }
+    }
+}
+
+fn apply(savepoint: Savepoint<'_>, request: Request, events: &mut u64) -> Reply {
+    match request {
+        Request::Claim(partition, answer) => {
+            reply(savepoint, answer, |sql| commit::claim(sql, partition))
+        }
+        Request::Commit(stretch, answer) => {
+            reply(savepoint, answer, |sql| commit::commit(sql, &stretch, events))
+        }
+        Request::ChangeProfile(change, answer) => {
+            reply(savepoint, answer, |sql| profiles::change(sql, &change))
+        }
+        Request::Delivered(sequence, answer) => {
+            reply(savepoint, answer, |sql| profiles::delivered(sql, sequence))
+        }
+        Request::Close => Box::new(|_| {}),
+    }
+}
+
+fn reply<T: Send + 'static>(
+    savepoint: Savepoint<'_>,
+    answer: Answer<T>,
+    work: impl FnOnce(&Connection) -> Result<T, AlarmStoreError>,
+) -> Reply {
+    // A savepoint that is dropped takes back what was done in it.
+    let result = work(&savepoint).and_then(|value| {
+        savepoint.commit()?;
+        Ok(value)
+    });
+    Box::new(move |durable| {
+        let result = match result {
+            Ok(_) if !durable => Err(AlarmStoreError::Sql(not_durable())),
+            other => other,
+        };
+        // A caller that no longer waits needs no answer.
+        let _ = answer.send(result);
+    })
+}
+
+/// The shared transaction failed under a request that was itself in order.
+fn not_durable() -> crate::SqlError {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+    crate::SqlError::Statement(rusqlite::Error::SqliteFailure(
+        code,
+        Some("the transaction could not be made durable".to_owned()),
+    ))
+}

@@ -192,25 +192,25 @@ fn await_delivery(
 ) -> Result<Result<(), Over>, SqlError> {
     let device = change.device.0.cast_signed();
     let sequence = sequence.cast_signed();
-    let updated = connection
-        .prepare_cached(
-            "UPDATE undelivered SET value = ?3, sequence = ?4 WHERE device = ?1 AND key = ?2",
-        )?
-        .execute(params![device, change.key, text, sequence])?;
-    if updated == 1 {
-        return Ok(Ok(()));
-    }
     if text.is_none() {
         let deletions: u32 = connection
-            .prepare_cached("SELECT count(*) FROM undelivered WHERE device = ?1 AND value IS NULL")?
-            .query_row([device], |row| row.get(0))?;
+            .prepare_cached(
+                "SELECT count(*) FROM undelivered
+                 WHERE device = ?1 AND key <> ?2 AND value IS NULL",
+            )?
+            .query_row(params![device, change.key], |row| row.get(0))?;
         if deletions >= limits.keys_per_device {
+            connection
+                .prepare_cached("DELETE FROM undelivered WHERE device = ?1 AND key = ?2")?
+                .execute(params![device, change.key])?;
             return Ok(Err(Over::Undelivered));
         }
     }
     connection
         .prepare_cached(
-            "INSERT INTO undelivered (device, key, value, sequence) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO undelivered (device, key, value, sequence) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (device, key)
+             DO UPDATE SET value = excluded.value, sequence = excluded.sequence",
         )?
         .execute(params![device, change.key, text, sequence])?;
     Ok(Ok(()))

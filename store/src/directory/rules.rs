@@ -378,7 +378,7 @@ fn check_text(field: &'static str, text: &str) -> Result<(), DirectoryError> {
     Err(DirectoryError::Invalid { field, value, allowed })
 }
 
-fn fixed<T: PartialEq + std::fmt::Display>(
+fn fixed<T: Copy + PartialEq + std::fmt::Display>(
     field: &'static str,
     was: T,
     new: T,

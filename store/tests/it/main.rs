@@ -1,0 +1,7 @@
+//! The store through its public face.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+mod attributes;
+mod directory;
+mod directory_model;

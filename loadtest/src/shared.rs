@@ -9,6 +9,9 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+/// Longer than any run; what takes longer counts as this.
+const MAX_LATENCY_US: u64 = 24 * 3_600 * 1_000_000;
+
 /// What the connections are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -87,7 +90,9 @@ impl Default for Shared {
             started: Instant::now(),
             load_from_us: AtomicU64::new(u64::MAX),
             counters: Counters::default(),
-            latencies_us: Mutex::new(Histogram::new(3).expect("three digits are allowed")),
+            latencies_us: Mutex::new(
+                Histogram::new_with_max(MAX_LATENCY_US, 3).expect("three digits are allowed"),
+            ),
             reasons: Mutex::default(),
         }
     }
@@ -140,5 +145,22 @@ impl Shared {
     #[must_use]
     pub fn reasons(&self) -> BTreeMap<String, u64> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_of_microseconds_and_of_hours_are_told_apart() {
+        let shared = Shared::default();
+        shared.latencies().saturating_record_n(50, 98);
+        shared.latencies().saturating_record_n(4_000_000, 1);
+        shared.latencies().saturating_record_n(7_200_000_000, 1);
+        let Latency { p50_ms, p99_ms, max_ms, .. } = shared.latency();
+        assert!((p50_ms - 0.05).abs() < 1e-3, "{p50_ms}");
+        assert!((p99_ms - 4_000.0).abs() < 10.0, "{p99_ms}");
+        assert!((max_ms - 7_200_000.0).abs() < 10_000.0, "{max_ms}");
     }
 }

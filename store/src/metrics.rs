@@ -30,3 +30,44 @@ pub const ATTRIBUTES_UNDELIVERED: &str = "baken_attributes_undelivered_devices";
 pub const ATTRIBUTES_QUEUE: &str = "baken_attributes_queue_batches";
 /// How many may wait before recorders are slowed.
 pub const ATTRIBUTES_QUEUE_LIMIT: &str = "baken_attributes_queue_limit_batches";
+
+/// Readings written to the history.
+pub const HISTORY_ROWS: &str = "baken_history_rows_total";
+/// Readings that replaced one of the same device, key and time.
+pub const HISTORY_DEDUPLICATED: &str = "baken_history_deduplicated_rows_total";
+/// Readings removed by retention.
+pub const HISTORY_EXPIRED: &str = "baken_history_expired_rows_total";
+/// Rows in memtables, and the limit at which they are flushed.
+pub const HISTORY_MEMTABLE_ROWS: &str = "baken_history_memtable_rows";
+pub const HISTORY_MEMTABLE_LIMIT_ROWS: &str = "baken_history_memtable_limit_rows";
+/// Bytes in memtables, and the limit at which they are flushed.
+pub const HISTORY_MEMTABLE_BYTES: &str = "baken_history_memtable_bytes";
+pub const HISTORY_MEMTABLE_LIMIT_BYTES: &str = "baken_history_memtable_limit_bytes";
+/// Memtables that wait for their flush, and how many may before writers wait.
+pub const HISTORY_WAITING: &str = "baken_history_waiting_memtables";
+pub const HISTORY_WAITING_LIMIT: &str = "baken_history_waiting_limit_memtables";
+/// Writes that had to wait for a flush.
+pub const HISTORY_BLOCKED: &str = "baken_history_blocked_writes_total";
+/// Pairs of device and key.
+pub const HISTORY_SERIES: &str = "baken_history_series";
+/// Files of the history, and their bytes.
+pub const HISTORY_FILES: &str = "baken_history_files";
+pub const HISTORY_FILE_BYTES: &str = "baken_history_file_bytes";
+/// How long a flush took, and what it wrote.
+pub const HISTORY_FLUSH_SECONDS: &str = "baken_history_flush_seconds";
+pub const HISTORY_FLUSHED_ROWS: &str = "baken_history_flushed_rows_total";
+pub const HISTORY_FLUSHED_BYTES: &str = "baken_history_flushed_bytes_total";
+/// How long a compaction took, what it wrote, and how many files it read.
+pub const HISTORY_COMPACTION_SECONDS: &str = "baken_history_compaction_seconds";
+pub const HISTORY_COMPACTED_ROWS: &str = "baken_history_compacted_rows_total";
+pub const HISTORY_COMPACTED_BYTES: &str = "baken_history_compacted_bytes_total";
+pub const HISTORY_COMPACTED_FILES: &str = "baken_history_compacted_files_total";
+/// Failed attempts, by `work` (`flush`, `compaction`).
+pub const HISTORY_FAILURES: &str = "baken_history_failures_total";
+/// How long a query took, by `kind` (`latest`, `range`, `aggregate`).
+pub const HISTORY_QUERY_SECONDS: &str = "baken_history_query_seconds";
+/// Bytes of file footers and indexes in memory, their limit, and how often a
+/// query had to open a file.
+pub const HISTORY_CACHE_BYTES: &str = "baken_history_cache_bytes";
+pub const HISTORY_CACHE_LIMIT_BYTES: &str = "baken_history_cache_limit_bytes";
+pub const HISTORY_CACHE_MISSES: &str = "baken_history_cache_misses_total";

@@ -1,6 +1,7 @@
 //! What may go wrong with the history.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schema::{PartitionId, Position};
 
@@ -16,6 +17,15 @@ pub enum HistoryError {
     /// A file is not what was written. Nothing of it is given out.
     #[error("the history file {} is damaged: {reason}", path.display())]
     Corrupt { path: PathBuf, reason: String },
+    #[error("the history's manifest is damaged: {0}")]
+    Contents(String),
+    #[error(
+        "history file {file} has format {found}, which this program does not know: it was written \
+         by a later version of Baken"
+    )]
+    Format { file: u64, found: i64 },
+    #[error("the history was written with {known} partitions and can't be opened with {asked}")]
+    Partitions { known: u16, asked: u16 },
     #[error("the history has {known} partitions and no partition {asked}")]
     Partition { asked: PartitionId, known: u16 },
     #[error("partition {0} has a writer already")]
@@ -31,6 +41,9 @@ pub enum HistoryError {
     Buckets { asked: u64, limit: usize },
     #[error("a bucket is at least a millisecond, and there is at least one point")]
     BucketWidth,
+    /// A background flush or compaction failed; it will be tried again.
+    #[error("{0}")]
+    Background(#[source] Arc<HistoryError>),
     #[error("the history is closed")]
     Closed,
 }
@@ -43,6 +56,7 @@ impl HistoryError {
         match self {
             Self::Manifest(error) => error.is_retryable(),
             Self::Io { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
+            Self::Background(error) => error.is_retryable(),
             _ => false,
         }
     }

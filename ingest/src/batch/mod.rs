@@ -5,7 +5,9 @@
 //! per partition gathers what has been submitted into journal records. Nothing
 //! here parses a payload or knows a connection.
 
+mod batcher;
 mod keys;
+mod metrics;
 mod rows;
 mod submitter;
 

@@ -2,12 +2,18 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use journal::Journal;
-use schema::{PartitionId, RecordKind, RouterId, TenantId, TimestampMs};
+use schema::{MAX_RECORD_ROWS, PartitionId, RecordKind, RouterId, TenantId, TimestampMs};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
+use super::batcher::Batcher;
+use super::metrics::{BatchMetrics, PartitionMetrics};
 use super::{KeyTable, Rows};
 
 /// What one socket read of one router brought, of one kind.
@@ -25,10 +31,10 @@ pub struct Submission {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchOptions {
-    /// The most bytes of submissions of one partition that wait for a record
-    /// or for the journal. Past it submitters wait, and so their sockets.
+    /// The most bytes of submissions of one partition that are not durable yet.
+    /// Past it submitters wait, and so their sockets.
     pub queue_bytes: usize,
-    /// A record is closed once it has as many rows.
+    /// A record is closed once it has as many rows; at most 65,536.
     pub max_record_rows: usize,
     /// A record is closed once it has as many bytes before compression.
     pub max_record_bytes: usize,
@@ -40,13 +46,17 @@ pub struct BatchOptions {
 impl Default for BatchOptions {
     fn default() -> Self {
         Self {
-            queue_bytes: 16 * 1024 * 1024,
+            queue_bytes: 16 << 20,
             max_record_rows: 16_384,
-            max_record_bytes: 4 * 1024 * 1024,
+            max_record_bytes: 4 << 20,
             max_records_in_flight: 4,
         }
     }
 }
+
+/// What a submission counts at least against `queue_bytes`, for its own parts
+/// and its place in the queue.
+const MIN_SUBMISSION_BYTES: usize = 256;
 
 /// Why a submission is not durable. Nothing of it may be acknowledged; the
 /// publisher keeps it and sends it again.
@@ -61,7 +71,41 @@ pub enum SubmitError {
 /// The node's queues into its partitions; a cheap handle.
 #[derive(Clone, Debug)]
 pub struct Submitter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     keys: KeyTable,
+    lanes: Vec<Lane>,
+    closing: watch::Sender<bool>,
+    batchers: Mutex<JoinSet<()>>,
+}
+
+/// The queue into one partition.
+#[derive(Debug)]
+struct Lane {
+    /// What bounds the queue, in bytes.
+    room: Arc<Semaphore>,
+    room_bytes: usize,
+    /// Holds as many submissions as the room has places for, so it is never full.
+    queue: mpsc::Sender<Queued>,
+    metrics: PartitionMetrics,
+}
+
+/// A submission on its way, with who waits for it.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub submission: Submission,
+    pub waiter: Waiter,
+}
+
+/// Who waits for a submission, and the room that it takes until it is durable.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub done: oneshot::Sender<Result<(), SubmitError>>,
+    pub since: Instant,
+    pub room: OwnedSemaphorePermit,
 }
 
 impl Submitter {
@@ -74,40 +118,110 @@ impl Submitter {
         options: &BatchOptions,
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
-        let _ = (journal, options, registry);
-        Ok(Self { keys: KeyTable::new() })
+        let keys = KeyTable::new();
+        let metrics = BatchMetrics::register(registry)?;
+        let (closing, closed) = watch::channel(false);
+        let mut batchers = JoinSet::new();
+        let mut lanes = Vec::new();
+        let room_bytes = options.queue_bytes.clamp(MIN_SUBMISSION_BYTES, u32::MAX as usize);
+        let room_bytes = room_bytes.min(Semaphore::MAX_PERMITS);
+        let options = BatchOptions {
+            max_record_rows: options.max_record_rows.clamp(1, MAX_RECORD_ROWS),
+            max_records_in_flight: options.max_records_in_flight.max(1),
+            ..options.clone()
+        };
+        for partition in (0..journal.partitions()).map(PartitionId) {
+            let (queue, submissions) = mpsc::channel(room_bytes / MIN_SUBMISSION_BYTES);
+            let metrics = metrics.of(partition, room_bytes);
+            let batcher = Batcher::new(
+                journal.clone(),
+                partition,
+                options.clone(),
+                keys.clone(),
+                metrics.clone(),
+            );
+            batchers.spawn(batcher.run(submissions, closed.clone()));
+            let room = Arc::new(Semaphore::new(room_bytes));
+            lanes.push(Lane { room, room_bytes, queue, metrics });
+        }
+        Ok(Self { shared: Arc::new(Shared { keys, lanes, closing, batchers: Mutex::new(batchers) }) })
     }
 
     /// The keys of the node; every [`super::KeyCache`] is made from it.
     #[must_use]
     pub fn keys(&self) -> &KeyTable {
-        &self.keys
+        &self.shared.keys
     }
 
     /// Waits for room in the partition's queue. The submissions of one caller
     /// keep their order. Dropping this future before it is ready submits nothing.
+    /// A submission larger than the whole queue waits until it has the queue to
+    /// itself. One without rows is durable at once.
     ///
     /// # Errors
     /// [`SubmitError::Closed`] once [`Submitter::close`] was called.
+    ///
+    /// # Panics
+    /// If the journal has no such partition, or for commands, which are no rows.
     pub async fn submit(
         &self,
         partition: PartitionId,
         submission: Submission,
     ) -> Result<Completion, SubmitError> {
-        let _ = (partition, submission);
-        Err(SubmitError::Closed)
+        assert_ne!(submission.kind, RecordKind::Commands, "commands are no rows of a router");
+        let lane = &self.shared.lanes[usize::from(partition.0)];
+        let (done, completion) = oneshot::channel();
+        if submission.rows.is_empty() {
+            done.send(Ok(())).unwrap_or_default();
+            return Ok(Completion { done: completion });
+        }
+        let bytes = submission.rows.size_bytes().clamp(MIN_SUBMISSION_BYTES, lane.room_bytes);
+        let permits = u32::try_from(bytes).expect("the room is at most u32::MAX bytes");
+        let room = match Arc::clone(&lane.room).try_acquire_many_owned(permits) {
+            Ok(room) => room,
+            Err(_) => Arc::clone(&lane.room)
+                .acquire_many_owned(permits)
+                .await
+                .map_err(|_| SubmitError::Closed)?,
+        };
+        lane.metrics.submissions.inc();
+        lane.metrics.queue_bytes.add(i64::from(permits));
+        let waiter = Waiter { done, since: Instant::now(), room };
+        // Full it can't be: each place costs its share of the room.
+        match lane.queue.try_send(Queued { submission, waiter }) {
+            Ok(()) => Ok(Completion { done: completion }),
+            Err(_) => {
+                lane.metrics.queue_bytes.sub(i64::from(permits));
+                Err(SubmitError::Closed)
+            }
+        }
     }
 
     /// Takes no more submissions and waits until those taken are durable or
     /// have failed.
-    pub async fn close(&self) {}
+    ///
+    /// # Panics
+    /// If a batcher panicked.
+    pub async fn close(&self) {
+        for lane in &self.shared.lanes {
+            lane.room.close();
+        }
+        self.shared.closing.send_replace(true);
+        let mut batchers = {
+            let mut shared = self.shared.batchers.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *shared)
+        };
+        while let Some(result) = batchers.join_next().await {
+            result.expect("a batcher does not panic");
+        }
+    }
 }
 
 /// Resolves once all of a submission's rows are durable, or can't be.
 #[derive(Debug)]
 #[must_use = "nothing may be acknowledged before it resolves"]
 pub struct Completion {
-    done: tokio::sync::oneshot::Receiver<Result<(), SubmitError>>,
+    done: oneshot::Receiver<Result<(), SubmitError>>,
 }
 
 impl Future for Completion {

@@ -222,15 +222,15 @@ impl Visitor<'_> for KeySeed<'_, '_> {
 /// Implements the visits of a JSON value that the place doesn't allow: each
 /// notes the rejection and reads on.
 macro_rules! reject_other_json {
-    ($($visit:ident: $type:ty),* $(,)?) => {
-        $(fn $visit<E>(mut self, _: $type) -> Result<Self::Value, E> {
+    ($($visit:ident: $type:ty),+) => {
+        $(fn $visit<E>(mut self, _: $type) -> Result<(), E> {
             self.misplaced();
-            Ok(Self::Value::default())
-        })*
+            Ok(())
+        })+
 
-        fn visit_unit<E>(mut self) -> Result<Self::Value, E> {
+        fn visit_unit<E>(mut self) -> Result<(), E> {
             self.misplaced();
-            Ok(Self::Value::default())
+            Ok(())
         }
     };
     () => {

@@ -92,17 +92,22 @@ impl Rejection {
 /// The longest piece of a payload that is shown, in characters.
 const SHOWN_CHARS: usize = 64;
 
-/// A value from outside, safe to show: quoted, escaped and shortened.
+/// A value from outside, safe to show: quoted, shortened, without control characters.
 pub(super) struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(SHOWN_CHARS) {
-            Some((end, _)) => {
-                let total = self.0.len();
-                write!(f, "`{}…` ({total} bytes)", self.0[..end].escape_debug())
+        f.write_str("`")?;
+        let end = self.0.char_indices().nth(SHOWN_CHARS).map(|(end, _)| end);
+        for char in self.0[..end.unwrap_or(self.0.len())].chars() {
+            match char.is_control() {
+                true => write!(f, "{}", char.escape_default())?,
+                false => write!(f, "{char}")?,
             }
-            None => write!(f, "`{}`", self.0.escape_debug()),
+        }
+        match end {
+            Some(_) => write!(f, "…` ({} bytes)", self.0.len()),
+            None => f.write_str("`"),
         }
     }
 }

@@ -64,7 +64,7 @@ fn count(json: &Value) -> usize {
     match json {
         Value::Array(list) => list.iter().map(count).sum(),
         Value::Object(object) => match (object.get("ts"), object.get("values")) {
-            (Some(_), Some(values)) => values.as_object().map_or(0, |values| non_null(values)),
+            (Some(_), Some(values)) => values.as_object().map_or(0, non_null),
             _ => non_null(object),
         },
         _ => 0,

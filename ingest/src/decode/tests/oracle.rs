@@ -207,6 +207,20 @@ fn is_plain(json: &Json) -> bool {
     }
 }
 
+/// Whether a number that no float can be stands where no number may: the JSON
+/// reader itself stumbles over it, which is bad for the whole message.
+fn stumbles(part: &Json) -> bool {
+    let infinite = |json: &Json| matches!(json, Json::Number(_)) && !json.is_finite();
+    let in_object = |json: &Json| match json {
+        Json::Object(entries) => entries.iter().any(|(key, v)| key == "values" && infinite(v)),
+        other => infinite(other),
+    };
+    match part {
+        Json::List(list) => list.iter().any(in_object),
+        other => in_object(other),
+    }
+}
+
 fn lines_of(bench: &mut Bench) -> Vec<Line> {
     let mut names = Vec::new();
     bench.table.extend_names(&mut names);
@@ -326,7 +340,7 @@ proptest! {
         let result = bench.gateway_telemetry(payload.as_bytes());
         let expected = evaluate_gateway(&json);
         let Json::Object(parts) = &json else { unreachable!() };
-        if parts.iter().all(|(_, part)| is_plain(part)) {
+        if parts.iter().all(|(_, part)| is_plain(part) && !stumbles(part)) {
             let got = result.as_ref().ok().map(|parts| (lines_of(&mut bench), parts.rejected.len()));
             prop_assert_eq!(got, expected, "{}", payload);
         } else if result.is_ok() {

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Layers, Loaded, reference, settings};
 
 pub(crate) use output::Output;
+pub(crate) use serve::runtime;
 
 /// An MQTT broker, journal, history and alarms for industrial routers, in one
 /// process.
@@ -161,7 +162,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let mut output = Output::new();
     match command {
         Command::Serve(args) => return serve::serve(&args),
-        Command::Demo(args) => return crate::demo::demo(args),
+        Command::Demo(args) => return crate::demo::demo(&args),
         Command::Config(ConfigCommand::Check { file }) => {
             Layers::default().file(&file).load()?;
             output.line(&format!("{} is right", file.display()))?;

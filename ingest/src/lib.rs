@@ -12,3 +12,12 @@ pub mod decode;
 pub mod batch;
 
 mod metrics;
+
+pub mod recorder;
+
+pub mod auth;
+
+pub mod broker;
+
+pub use batch::Submitter;
+pub use broker::{Broker, BrokerOptions, Connections};

@@ -36,3 +36,38 @@ pub const RECORDER_ROWS_TOTAL: &str = "baken_recorder_rows_total";
 pub const RECORDER_STOPPED: &str = "baken_recorder_stopped";
 /// Writes that failed and were tried again, by `partition`.
 pub const RECORDER_RETRIES_TOTAL: &str = "baken_recorder_retries_total";
+
+// The broker: connections and what comes and goes on them.
+
+/// Open sessions, by `protocol` (`mqtt3`, `mqtt5`) and `transport` (`tcp`, `tls`).
+pub const BROKER_CONNECTIONS: &str = "baken_broker_connections";
+/// Connections that have no session yet.
+pub const BROKER_UNAUTHENTICATED: &str = "baken_broker_unauthenticated_connections";
+/// Connection attempts, by `result`.
+pub const BROKER_CONNECTS_TOTAL: &str = "baken_broker_connects_total";
+/// Sessions that ended, by `cause`.
+pub const BROKER_DISCONNECTS_TOTAL: &str = "baken_broker_disconnects_total";
+/// Publishes taken, by `kind` of topic.
+pub const BROKER_PUBLISHES_TOTAL: &str = "baken_broker_publishes_total";
+/// Publishes and parts of them that were refused, by `reason`.
+pub const BROKER_REFUSED_TOTAL: &str = "baken_broker_refused_total";
+/// Readings taken.
+pub const BROKER_READINGS_TOTAL: &str = "baken_broker_readings_total";
+/// Attributes taken.
+pub const BROKER_ATTRIBUTES_TOTAL: &str = "baken_broker_attributes_total";
+/// Bytes read from sockets, TLS taken off.
+pub const BROKER_RECEIVED_BYTES_TOTAL: &str = "baken_broker_received_bytes_total";
+/// Bytes written to sockets, before TLS.
+pub const BROKER_SENT_BYTES_TOTAL: &str = "baken_broker_sent_bytes_total";
+/// Socket reads on their way into the journal.
+pub const BROKER_SUBMISSIONS_IN_FLIGHT: &str = "baken_broker_submissions_in_flight";
+/// Times that a socket was not read because a limit of its session was reached.
+pub const BROKER_PAUSED_READS_TOTAL: &str = "baken_broker_paused_reads_total";
+/// Messages to routers.
+pub const BROKER_DOWNLINK_TOTAL: &str = "baken_broker_downlink_total";
+/// Calls to routers, by `result`.
+pub const BROKER_CALLS_TOTAL: &str = "baken_broker_calls_total";
+/// Passwords that are known to be right.
+pub const BROKER_VERIFIED_PASSWORDS: &str = "baken_broker_verified_passwords";
+/// Times that the TLS files were read again, by `result`.
+pub const BROKER_TLS_RELOADS_TOTAL: &str = "baken_broker_tls_reloads_total";

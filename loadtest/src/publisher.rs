@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use rand::Rng;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, watch};
@@ -283,7 +284,7 @@ impl Publisher {
                     self.ledger.acknowledge(landed.message);
                     acknowledged += 1;
                     if landed.sent_us != same_us {
-                        latencies.saturating_record_n(now_us.saturating_sub(same_us), same);
+                        record(&mut latencies, now_us, same_us, same);
                         (same_us, same) = (landed.sent_us, 0);
                     }
                     same += 1;
@@ -299,7 +300,7 @@ impl Publisher {
                 Packet::PingResp | Packet::Other(_) => {}
             }
         }
-        latencies.saturating_record_n(now_us.saturating_sub(same_us), same);
+        record(&mut latencies, now_us, same_us, same);
         drop(latencies);
         if acknowledged > 0 {
             count(&counters.acknowledged, acknowledged);
@@ -417,6 +418,14 @@ impl Publisher {
             return true;
         }
         false
+    }
+}
+
+/// Records messages that were sent together and are back now.
+fn record(latencies: &mut Histogram<u64>, now_us: u64, sent_us: u64, messages: u64) {
+    // The histogram would take the time of no message as its greatest.
+    if messages > 0 {
+        latencies.saturating_record_n(now_us.saturating_sub(sent_us), messages);
     }
 }
 

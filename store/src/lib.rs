@@ -48,7 +48,7 @@ pub enum OpenError {
     #[error("cannot open the history: {0}")]
     History(#[source] history::HistoryError),
     #[error("cannot open the alarms: {0}")]
-    Alarms(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Alarms(#[source] alarms::AlarmStoreError),
 }
 
 /// All parts of the store; clones are handles on the same files.
@@ -81,8 +81,7 @@ impl Store {
                 .map_err(OpenError::Attributes)?;
         let history =
             History::open(&dir, partitions, history, registry).map_err(OpenError::History)?;
-        let alarms =
-            AlarmStore::open(&dir, registry).map_err(|error| OpenError::Alarms(error.into()))?;
+        let alarms = AlarmStore::open(&dir, registry).map_err(OpenError::Alarms)?;
         Ok(Self { parts: Arc::new(Parts { directory, attributes, history, alarms }) })
     }
 
@@ -109,6 +108,7 @@ impl Store {
     /// Finishes what is queued and closes the files. Calls after it are
     /// refused; who writes to the store ends before it.
     pub async fn close(&self) {
+        self.parts.alarms.close().await;
         self.parts.history.close().await;
         self.parts.attributes.close().await;
         self.parts.directory.close().await;

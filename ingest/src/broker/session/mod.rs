@@ -18,9 +18,6 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-mod tests;
-
 use std::num::NonZeroU16;
 use std::sync::Arc;
 

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ingest::recorder::{PartitionStatus, Recorder};
 use journal::{Journal, Writing};
 use prometheus::{Encoder as _, TextEncoder};
-use schema::{PartitionId, Position, TimestampMs};
+use schema::TimestampMs;
 use serde::Serialize;
-use store::Store;
 
 use crate::api::{Access, AppState, Problem};
 
@@ -21,7 +21,7 @@ use crate::api::{Access, AppState, Problem};
 #[derive(Clone, Debug)]
 pub struct Health {
     journal: Journal,
-    store: Store,
+    recorder: Arc<Recorder>,
     phase: Arc<AtomicU8>,
     max_recorder_lag_records: u64,
 }
@@ -39,7 +39,7 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
     /// Stable, for programs: `starting`, `stopping`, `journal_stalled`,
-    /// `journal_closed`, `partition_stopped`, `recorder_lag`.
+    /// `journal_closed`, `partition_stopped`, `recorder_stopped`, `recorder_lag`.
     pub code: &'static str,
     /// For people.
     pub detail: String,
@@ -53,9 +53,9 @@ struct Report {
 
 impl Health {
     #[must_use]
-    pub fn new(journal: Journal, store: Store, max_recorder_lag_records: u64) -> Self {
+    pub fn new(journal: Journal, recorder: Arc<Recorder>, max_recorder_lag_records: u64) -> Self {
         let phase = Arc::new(AtomicU8::new(Phase::Starting as u8));
-        Self { journal, store, phase, max_recorder_lag_records }
+        Self { journal, recorder, phase, max_recorder_lag_records }
     }
 
     pub fn enter(&self, phase: Phase) {
@@ -74,9 +74,7 @@ impl Health {
             _ => {}
         }
         self.look_at_journal(&mut reasons);
-        for number in 0..self.journal.partitions() {
-            self.look_at_recorder(PartitionId(number), &mut reasons);
-        }
+        self.look_at_recorder(&mut reasons);
         reasons
     }
 
@@ -106,19 +104,23 @@ impl Health {
         }
     }
 
-    fn look_at_recorder(&self, partition: PartitionId, reasons: &mut Vec<Reason>) {
-        let Position(next) = self.journal.bounds(partition).next;
-        let Position(recorded) = self.store.history().durable_position(partition);
-        let lag = next.saturating_sub(recorded);
-        if lag > self.max_recorder_lag_records {
-            reasons.push(Reason {
-                code: "recorder_lag",
-                detail: format!(
-                    "The history of partition {partition} is {lag} records behind the journal \
-                     (at {recorded} of {next}); up to {} is taken as ready.",
-                    self.max_recorder_lag_records
-                ),
-            });
+    fn look_at_recorder(&self, reasons: &mut Vec<Reason>) {
+        for PartitionStatus { partition, position, behind, stopped } in self.recorder.status() {
+            if let Some(why) = stopped {
+                reasons.push(Reason {
+                    code: "recorder_stopped",
+                    detail: format!("Partition {partition} is recorded no further: {why}"),
+                });
+            } else if behind > self.max_recorder_lag_records {
+                reasons.push(Reason {
+                    code: "recorder_lag",
+                    detail: format!(
+                        "The history of partition {partition} is {behind} records behind the \
+                         journal (at {position}); up to {} is taken as ready.",
+                        self.max_recorder_lag_records
+                    ),
+                });
+            }
         }
     }
 }

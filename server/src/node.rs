@@ -7,10 +7,15 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ingest::batch::{BatchOptions, Submitter};
+use ingest::batch::BatchOptions;
+use ingest::broker::{ListenerLimits, SessionLimits, TlsFiles};
+use ingest::limits::Limits;
+use ingest::recorder::{Recorder, RecorderOptions};
+use ingest::{Broker, BrokerOptions, Submitter};
 use journal::{EmbeddedOptions, Journal};
 use prometheus::Registry;
 use schema::{ApiToken, DocumentBody};
@@ -24,7 +29,7 @@ use crate::api::listener::HttpServer;
 use crate::api::metrics::ApiMetrics;
 use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
-use crate::config::{ApiConfig, Config, JournalConfig};
+use crate::config::{ApiConfig, Config, JournalConfig, MqttConfig};
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, Phase};
 use crate::host;
@@ -47,6 +52,7 @@ const API_STOP_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Node {
     state: AppState,
+    recorder: Arc<Recorder>,
     http: HttpServer,
     run: RunFile,
     folder: DataFolder,
@@ -69,11 +75,23 @@ impl Node {
         let store = open_store(&store_dir, journal.partitions(), &registry).await?;
         admit_admin(&folder, &store, &secret).await?;
         let submitter = Submitter::start(&journal, &BatchOptions::default(), &registry)?;
+        let recorder = Arc::new(Recorder::start(
+            &journal,
+            store.history(),
+            store.attributes(),
+            &RecorderOptions::default(),
+            &registry,
+        )?);
+        let broker =
+            Arc::new(start_broker(&config, &secret, &journal, &submitter, &store, &registry)?);
 
-        let health = Health::new(journal.clone(), store.clone(), config.history.max_lag_records);
+        let health =
+            Health::new(journal.clone(), Arc::clone(&recorder), config.history.max_lag_records);
         let state = AppState::new(Parts {
             store,
             journal,
+            connections: broker.connections(),
+            broker,
             submitter,
             secret,
             metrics: ApiMetrics::register(&registry)?,
@@ -87,13 +105,13 @@ impl Node {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api: format!("http://{}", reachable(http.local_addr())),
-            mqtt: None,
-            mqtt_tls: None,
+            mqtt: first(state.broker.plain_addresses()),
+            mqtt_tls: first(state.broker.tls_addresses()),
         };
         folder.write_run_file(&run)?;
         state.health.enter(Phase::Serving);
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
-        Ok(Self { state, http, run, folder })
+        Ok(Self { state, recorder, http, run, folder })
     }
 
     /// Where the node can be reached.
@@ -114,15 +132,24 @@ impl Node {
     }
 
     /// Reads the TLS certificates again; on an error the former ones stay.
-    pub fn reload_tls(&self) {}
+    pub fn reload_tls(&self) {
+        match self.state.broker.reload_tls() {
+            Ok(()) => tracing::info!("the TLS certificates were read again"),
+            Err(error) => {
+                tracing::error!(%error, "the TLS certificates cannot be read; the former stay");
+            }
+        }
+    }
 
     /// Stops all parts, the last started first. What was acknowledged is on disk
     /// long before; this makes the rest durable or leaves it unacknowledged.
     pub async fn stop(self) {
-        let Self { state, http, folder, .. } = self;
+        let Self { state, recorder, http, folder, .. } = self;
         state.health.enter(Phase::Stopping);
         folder.remove_run_file();
         http.stop(API_STOP_PATIENCE).await;
+        state.broker.shutdown().await;
+        recorder.close().await;
         state.submitter.close().await;
         state.journal.close().await;
         state.store.close().await;
@@ -134,6 +161,62 @@ async fn bind(config: &ApiConfig) -> anyhow::Result<TcpListener> {
     TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on api.listen = {}", config.listen))
+}
+
+fn start_broker(
+    config: &Config,
+    secret: &Secret,
+    journal: &Journal,
+    submitter: &Submitter,
+    store: &Store,
+    registry: &Registry,
+) -> anyhow::Result<Broker> {
+    let MqttConfig { listen, tls, limits } = &config.mqtt;
+    let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+    let tls_files = tls.listen.0.map(|_| TlsFiles {
+        certificate: tls.cert.clone(),
+        key: tls.key.clone(),
+        client_ca: file(&tls.client_ca),
+    });
+    let options = BrokerOptions {
+        plain: listen.0.into_iter().collect(),
+        tls: tls.listen.0.into_iter().collect(),
+        tls_files,
+        secret: secret.as_bytes().to_vec(),
+        listener: ListenerLimits {
+            max_connections: limits.max_connections as usize,
+            handshake_timeout_ms: limits.handshake_timeout_ms,
+            connect_timeout_ms: limits.connect_timeout_ms,
+            shutdown_timeout_ms: config.server.shutdown_timeout_ms / 2,
+            ..ListenerLimits::default()
+        },
+        session: SessionLimits {
+            receive_maximum: limits.receive_maximum,
+            max_keep_alive_s: limits.max_keep_alive_s,
+            ..SessionLimits::default()
+        },
+        payload: Limits {
+            max_payload_bytes: limits.max_payload_bytes as usize,
+            max_text_bytes: limits.max_payload_bytes as usize,
+            future_tolerance_ms: u64::from(limits.future_tolerance_s) * 1_000,
+            ..Limits::default()
+        },
+        ..BrokerOptions::default()
+    };
+    Broker::start(
+        options,
+        journal.clone(),
+        submitter.clone(),
+        store.directory().clone(),
+        store.attributes().clone(),
+        registry,
+    )
+    .context("cannot start the broker")
+}
+
+/// The first address, as a client on this machine reaches it.
+fn first(addresses: &[SocketAddr]) -> Option<String> {
+    addresses.first().map(|address| reachable(*address).to_string())
 }
 
 async fn open_journal(

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ingest::batch::Submitter;
+use ingest::{Broker, Connections, Submitter};
 use journal::Journal;
 use store::Store;
 
@@ -21,6 +21,10 @@ pub struct AppState(Arc<Parts>);
 pub struct Parts {
     pub store: Store,
     pub journal: Journal,
+    /// The routers that are connected now: RPC, pushes, disconnecting.
+    pub connections: Connections,
+    /// The broker itself; it knows which messages were refused.
+    pub broker: Arc<Broker>,
     /// Puts rows into the journal as the broker does.
     pub submitter: Submitter,
     pub secret: Secret,

@@ -128,11 +128,14 @@ pub struct MqttLimits {
     /// (MQTT 5: Receive Maximum).
     #[schema(minimum = 1, maximum = 65_535)]
     pub receive_maximum: u16,
-    /// How long a new connection may take for TLS and its CONNECT packet.
+    /// How long a new connection may take for TLS, waiting for its turn included.
+    #[schema(minimum = 100, maximum = 300_000)]
+    pub handshake_timeout_ms: u64,
+    /// How long it may take from there until its CONNECT packet is whole.
     #[schema(minimum = 100, maximum = 300_000)]
     pub connect_timeout_ms: u64,
-    /// The longest keep alive that a client is granted.
-    #[schema(minimum = 1, maximum = 65_535)]
+    /// The longest keep alive that a client is granted; 0 grants any.
+    #[schema(minimum = 0, maximum = 65_535)]
     pub max_keep_alive_s: u16,
     /// How far ahead of the server's clock a reading's time may be.
     #[schema(minimum = 0, maximum = 31_536_000)]
@@ -145,8 +148,9 @@ impl Default for MqttLimits {
             max_connections: 100_000,
             max_payload_bytes: 65_536,
             receive_maximum: 100,
-            connect_timeout_ms: 10_000,
-            max_keep_alive_s: 3_600,
+            handshake_timeout_ms: 30_000,
+            connect_timeout_ms: 30_000,
+            max_keep_alive_s: 0,
             future_tolerance_s: 86_400,
         }
     }

@@ -1,0 +1,53 @@
+//! The few MQTT 3.1.1 packets that these tests need, by hand, so that they don't
+//! stand on the code that they test.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const ANSWER: Duration = Duration::from_secs(60);
+
+pub struct Mqtt {
+    stream: TcpStream,
+    next_id: u8,
+}
+
+impl Mqtt {
+    pub async fn connect(address: &str, token: &str) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0x82, 0, 60];
+        for field in ["it", token] {
+            body.extend(u16::try_from(field.len()).unwrap().to_be_bytes());
+            body.extend(field.as_bytes());
+        }
+        stream
+            .write_all(&[&[0x10, u8::try_from(body.len()).unwrap()], &body[..]].concat())
+            .await
+            .unwrap();
+        let mut answer = [0; 4];
+        timeout(ANSWER, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, [0x20, 2, 0, 0], "CONNACK");
+        Self { stream, next_id: 1 }
+    }
+
+    /// Publishes telemetry at QoS 1 and waits for its PUBACK.
+    pub async fn telemetry(&mut self, payload: &str) {
+        let topic = b"v1/devices/me/telemetry";
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut body = vec![0, u8::try_from(topic.len()).unwrap()];
+        body.extend(topic);
+        body.extend([0, id]);
+        body.extend(payload.as_bytes());
+        assert!(body.len() < 128, "one length byte is enough for these tests");
+        self.stream
+            .write_all(&[&[0x32, u8::try_from(body.len()).unwrap()], &body[..]].concat())
+            .await
+            .unwrap();
+        let mut answer = [0; 4];
+        timeout(ANSWER, self.stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, [0x40, 2, 0, id], "PUBACK");
+    }
+}

@@ -81,12 +81,9 @@ impl Batcher {
         keys: KeyTable,
         metrics: PartitionMetrics,
     ) -> Self {
-        let open = [
-            RecordKind::Readings,
-            RecordKind::ClientAttributes,
-            RecordKind::SharedAttributes,
-        ]
-        .map(Open::new);
+        let open =
+            [RecordKind::Readings, RecordKind::ClientAttributes, RecordKind::SharedAttributes]
+                .map(Open::new);
         let (names, closed) = (Vec::new(), Vec::new());
         Self { journal, partition, options, keys, metrics, names, open, closed }
     }

@@ -229,7 +229,10 @@ mod tests {
         assert_eq!(one.resolve("temperature", 10), Ok(id));
         let mut names = Vec::new();
         table.extend_names(&mut names);
-        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["temperature", "pressure"]);
+        assert_eq!(
+            names.iter().map(|name| &**name).collect::<Vec<_>>(),
+            ["temperature", "pressure"]
+        );
     }
 
     #[test]

@@ -144,7 +144,9 @@ impl Submitter {
             let room = Arc::new(Semaphore::new(room_bytes));
             lanes.push(Lane { room, room_bytes, queue, metrics });
         }
-        Ok(Self { shared: Arc::new(Shared { keys, lanes, closing, batchers: Mutex::new(batchers) }) })
+        Ok(Self {
+            shared: Arc::new(Shared { keys, lanes, closing, batchers: Mutex::new(batchers) }),
+        })
     }
 
     /// The keys of the node; every [`super::KeyCache`] is made from it.

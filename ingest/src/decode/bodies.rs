@@ -133,7 +133,13 @@ pub fn gateway_attribute_request(payload: &[u8]) -> Result<GatewayAttributeReque
             return Err(Rejection::new(Reason::Malformed, detail));
         }
     };
-    Ok(GatewayAttributeRequest { id: body.id, device: body.device, client: body.client, keys, several })
+    Ok(GatewayAttributeRequest {
+        id: body.id,
+        device: body.device,
+        client: body.client,
+        keys,
+        several,
+    })
 }
 
 /// Reads a client's call.

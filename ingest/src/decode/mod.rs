@@ -207,13 +207,8 @@ fn decode_gateway(
     };
     let (mut parts, mut count) = (GatewayParts::default(), 0);
     let mut json = serde_json::Deserializer::from_str(text);
-    let seed = MessageSeed {
-        decoder: &mut decoder,
-        form,
-        device,
-        parts: &mut parts,
-        count: &mut count,
-    };
+    let seed =
+        MessageSeed { decoder: &mut decoder, form, device, parts: &mut parts, count: &mut count };
     let read = seed.deserialize(&mut json).and_then(|()| json.end());
     let rejection = match read {
         Ok(()) => whole_message(&parts, count),

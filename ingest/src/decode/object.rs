@@ -157,16 +157,20 @@ impl Decoder<'_> {
         }
         if name.len() > limits.max_key_bytes {
             let (bytes, most) = (name.len(), limits.max_key_bytes);
-            let detail = format!("key {} has {bytes} bytes; at most {most} are allowed", Shown(name));
+            let detail =
+                format!("key {} has {bytes} bytes; at most {most} are allowed", Shown(name));
             self.reject(Reason::KeyTooLong, detail);
             return None;
         }
         let row = self.rows.len();
         match self.keys.resolve_in_object(name, self.context.max_keys, row) {
             Ok(found) => {
-                if found.earlier_row.is_none() && row - self.rows_before >= limits.max_keys_per_message {
+                if found.earlier_row.is_none()
+                    && row - self.rows_before >= limits.max_keys_per_message
+                {
                     let most = limits.max_keys_per_message;
-                    let detail = format!("key {} is one more than the {most} of a message", Shown(name));
+                    let detail =
+                        format!("key {} is one more than the {most} of a message", Shown(name));
                     self.reject(Reason::TooManyKeys, detail);
                     return None;
                 }

@@ -147,11 +147,13 @@ impl Decoder<'_> {
     /// may be a float, whose fraction is cut off, or either as text.
     pub(super) fn time(&mut self, sent: &RawValue) -> Option<TimestampMs> {
         let Some(ts) = whole_ms(sent.get()) else {
-            let detail = format!("`ts`: {} is no time in milliseconds since 1970", Shown(sent.get()));
+            let detail =
+                format!("`ts`: {} is no time in milliseconds since 1970", Shown(sent.get()));
             self.reject(Reason::Malformed, detail);
             return None;
         };
-        let (now, tolerance_ms) = (self.context.received_at.0, self.context.limits.future_tolerance_ms);
+        let (now, tolerance_ms) =
+            (self.context.received_at.0, self.context.limits.future_tolerance_ms);
         let ahead_ms = ts.saturating_sub(now);
         if ahead_ms > 0 && ahead_ms.unsigned_abs() > tolerance_ms {
             let detail = format!(
@@ -163,7 +165,8 @@ impl Decoder<'_> {
         }
         let oldest = self.context.oldest.0;
         if ts < oldest {
-            let detail = format!("`ts`: {ts} is before {oldest}, the oldest time that is still kept");
+            let detail =
+                format!("`ts`: {ts} is before {oldest}, the oldest time that is still kept");
             self.reject(Reason::TooOld, detail);
             return None;
         }

@@ -1,6 +1,8 @@
 //! The recorder's metrics, resolved once per partition.
 
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 use schema::PartitionId;
 
 use crate::metrics as names;
@@ -34,7 +36,10 @@ impl RecorderMetrics {
             position: gauge(names::RECORDER_POSITION, "The next journal position to record.")?,
             lag_records: gauge(names::RECORDER_LAG_RECORDS, "Durable records not recorded yet.")?,
             lag_seconds: GaugeVec::new(
-                Opts::new(names::RECORDER_LAG_SECONDS, "Age of the last record taken; 0 if none waits."),
+                Opts::new(
+                    names::RECORDER_LAG_SECONDS,
+                    "Age of the last record taken; 0 if none waits.",
+                ),
                 label,
             )?,
             stopped: gauge(names::RECORDER_STOPPED, "1 where recording has stopped.")?,

@@ -195,11 +195,7 @@ impl PartitionRecorder {
         Ok(())
     }
 
-    async fn apply(
-        &self,
-        next: Position,
-        changes: &mut Vec<AttributeChange>,
-    ) -> Result<(), End> {
+    async fn apply(&self, next: Position, changes: &mut Vec<AttributeChange>) -> Result<(), End> {
         if next <= self.attributes.position(self.partition) {
             return Ok(());
         }
@@ -238,7 +234,11 @@ impl PartitionRecorder {
     }
 
     /// Waits before another attempt; each pause is twice as long as the last.
-    async fn wait(&self, pause: &mut Pause, error: &(dyn std::error::Error + Sync)) -> Result<(), End> {
+    async fn wait(
+        &self,
+        pause: &mut Pause,
+        error: &(dyn std::error::Error + Sync),
+    ) -> Result<(), End> {
         self.metrics.retries.inc();
         if !pause.logged {
             pause.logged = true;

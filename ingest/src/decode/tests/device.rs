@@ -49,8 +49,10 @@ fn an_object_is_timestamped_only_with_both_ts_and_values() {
         (r#"{"a":1,"values":{"t":2},"b":3,"ts":1763999999000}"#, "t@1763999999000 Integer(2)"),
         (r#"{"ts":1763999999000,"a":1,"values":{"a":2}}"#, "a@1763999999000 Integer(2)"),
         // Within `values` and in attributes both are keys like any other.
-        (r#"{"ts":1763999999000,"values":{"ts":1,"values":2}}"#,
-         "ts@1763999999000 Integer(1); values@1763999999000 Integer(2)"),
+        (
+            r#"{"ts":1763999999000,"values":{"ts":1,"values":2}}"#,
+            "ts@1763999999000 Integer(1); values@1763999999000 Integer(2)",
+        ),
         // A device topic knows no metadata.
         (r#"{"metadata":{"a":1}}"#, r#"metadata Json("{\"a\":1}")"#),
     ] {
@@ -67,14 +69,26 @@ fn times() {
         ("\"1763999999000\"", "t@1763999999000 Integer(1)"),
         ("1764086400000", "t@1764086400000 Integer(1)"),
         ("1732464000000", "t@1732464000000 Integer(1)"),
-        ("1764086400001", "! future: `ts`: 1764086400001 is 86400001 ms ahead of the server's clock \
-          (1764000000000); at most 86400000 ms are allowed"),
-        ("9223372036854775807", "! future: `ts`: 9223372036854775807 is 9223370272854775807 ms ahead of the \
-          server's clock (1764000000000); at most 86400000 ms are allowed"),
-        ("1732463999999", "! too_old: `ts`: 1732463999999 is before 1732464000000, the oldest time \
-          that is still kept"),
-        ("1763999999", "! too_old: `ts`: 1763999999 is before 1732464000000, the oldest time that is \
-          still kept"),
+        (
+            "1764086400001",
+            "! future: `ts`: 1764086400001 is 86400001 ms ahead of the server's clock \
+          (1764000000000); at most 86400000 ms are allowed",
+        ),
+        (
+            "9223372036854775807",
+            "! future: `ts`: 9223372036854775807 is 9223370272854775807 ms ahead of the \
+          server's clock (1764000000000); at most 86400000 ms are allowed",
+        ),
+        (
+            "1732463999999",
+            "! too_old: `ts`: 1732463999999 is before 1732464000000, the oldest time \
+          that is still kept",
+        ),
+        (
+            "1763999999",
+            "! too_old: `ts`: 1763999999 is before 1732464000000, the oldest time that is \
+          still kept",
+        ),
         ("-1", "! too_old: `ts`: -1 is before 1732464000000, the oldest time that is still kept"),
         ("null", "! malformed: `ts`: `null` is no time in milliseconds since 1970"),
         ("true", "! malformed: `ts`: `true` is no time in milliseconds since 1970"),
@@ -125,7 +139,10 @@ fn values() {
     ] {
         check(&format!(r#"{{"k":{value}}}"#), &format!("k {expected}"));
         let at = "k@1763999999000";
-        check(&format!(r#"{{"ts":1763999999000,"values":{{"k":{value}}}}}"#), &format!("{at} {expected}"));
+        check(
+            &format!(r#"{{"ts":1763999999000,"values":{{"k":{value}}}}}"#),
+            &format!("{at} {expected}"),
+        );
     }
 }
 
@@ -182,7 +199,10 @@ fn the_last_of_a_repeated_key_wins() {
         (r#"[{"a":1},{"a":2}]"#, "a Integer(1); a Integer(2)"),
         (r#"{"a":1,"\u0061":2}"#, "a Integer(2)"),
         (r#"{"ts":1763999999000,"values":{"a":1},"values":{"b":2}}"#, "b@1763999999000 Integer(2)"),
-        (r#"{"ts":1763999998000,"values":{"a":1},"ts":1763999999000}"#, "a@1763999999000 Integer(1)"),
+        (
+            r#"{"ts":1763999998000,"values":{"a":1},"ts":1763999999000}"#,
+            "a@1763999999000 Integer(1)",
+        ),
     ] {
         check(payload, expected);
     }
@@ -191,14 +211,47 @@ fn the_last_of_a_repeated_key_wins() {
 #[test]
 fn broken_json_and_wrong_forms_are_malformed() {
     for payload in [
-        "", " ", "{", "[", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,}", "[{\"a\":1},]", "{a:1}",
-        "{'a':1}", "{\"a\":1}{", "{\"a\":1}x", "{\"a\":01}", "{\"a\":+1}", "{\"a\":.5}", "{\"a\":1.}",
-        "{\"a\":tru}", "{\"a\":\"x}", "{\"a\":\"\u{1}\"}", "{\"a\":\"\\q\"}", "\u{feff}{}",
-        "{\"a\":\"\\ud800\"}", "{\"a\":{\"b\":\"\\ud800\"}}", "{\"\\ud800\":1}", "{\"\":1}",
-        "1", "true", "null", "\"text\"", "1.5", "[1]", "[null]", "[[{\"a\":1}]]", "[{\"a\":1},2]",
-        "{\"ts\":1763999999000,\"values\":null}", "{\"ts\":1763999999000,\"values\":[]}",
-        "{\"ts\":1763999999000,\"values\":3}", "{\"values\":\"x\",\"ts\":1763999999000}",
-        "{\"values\":[{\"a\":1}],\"ts\":1763999999000}", "[{\"ts\":null,\"values\":{}}]",
+        "",
+        " ",
+        "{",
+        "[",
+        "{\"a\"",
+        "{\"a\":",
+        "{\"a\":1",
+        "{\"a\":1,}",
+        "[{\"a\":1},]",
+        "{a:1}",
+        "{'a':1}",
+        "{\"a\":1}{",
+        "{\"a\":1}x",
+        "{\"a\":01}",
+        "{\"a\":+1}",
+        "{\"a\":.5}",
+        "{\"a\":1.}",
+        "{\"a\":tru}",
+        "{\"a\":\"x}",
+        "{\"a\":\"\u{1}\"}",
+        "{\"a\":\"\\q\"}",
+        "\u{feff}{}",
+        "{\"a\":\"\\ud800\"}",
+        "{\"a\":{\"b\":\"\\ud800\"}}",
+        "{\"\\ud800\":1}",
+        "{\"\":1}",
+        "1",
+        "true",
+        "null",
+        "\"text\"",
+        "1.5",
+        "[1]",
+        "[null]",
+        "[[{\"a\":1}]]",
+        "[{\"a\":1},2]",
+        "{\"ts\":1763999999000,\"values\":null}",
+        "{\"ts\":1763999999000,\"values\":[]}",
+        "{\"ts\":1763999999000,\"values\":3}",
+        "{\"values\":\"x\",\"ts\":1763999999000}",
+        "{\"values\":[{\"a\":1}],\"ts\":1763999999000}",
+        "[{\"ts\":null,\"values\":{}}]",
     ] {
         check_rejected(payload, "malformed: ");
     }
@@ -299,8 +352,11 @@ fn attributes_are_one_object_whose_nulls_are_skipped_or_deletions() {
         (r#"{"a":1,"b":null}"#, "a Integer(1)", "a Integer(1); b -"),
         (r#"{"a":null,"a":1}"#, "a Integer(1)", "a Integer(1)"),
         (r#"{"a":1,"a":null}"#, "", "a -"),
-        (r#"{"ts":1,"values":{}}"#, r#"ts Integer(1); values Json("{}")"#,
-         r#"ts Integer(1); values Json("{}")"#),
+        (
+            r#"{"ts":1,"values":{}}"#,
+            r#"ts Integer(1); values Json("{}")"#,
+            r#"ts Integer(1); values Json("{}")"#,
+        ),
         ("{}", "", ""),
     ] {
         for (nulls, expected) in [(Nulls::Skipped, skipped), (Nulls::Deleted, deleted)] {

@@ -27,8 +27,26 @@ const CORPUS: [&str; 12] = [
 ];
 
 const TOKENS: [&[u8]; 20] = [
-    b"{", b"}", b"[", b"]", b",", b":", b"\"", b"\\", b"\\ud800", b"null", b"true", b"1e999", b"-",
-    b"\"ts\":", b"\"values\":", b"{\"a\":", b"\xff", b"\0", b"[[[[[[[[[[[[[[[[[[[[", b"NaN",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"\"",
+    b"\\",
+    b"\\ud800",
+    b"null",
+    b"true",
+    b"1e999",
+    b"-",
+    b"\"ts\":",
+    b"\"values\":",
+    b"{\"a\":",
+    b"\xff",
+    b"\0",
+    b"[[[[[[[[[[[[[[[[[[[[",
+    b"NaN",
 ];
 
 fn mutate(random: &mut StdRng) -> Vec<u8> {
@@ -85,7 +103,8 @@ fn mutated_payloads_are_taken_whole_or_not_at_all() {
     let mut taken = 0;
     for input in 0..INPUTS {
         let payload = mutate(&mut random);
-        let context = format!("input {input} of seed {SEED:#x}: {:?}", String::from_utf8_lossy(&payload));
+        let context =
+            format!("input {input} of seed {SEED:#x}: {:?}", String::from_utf8_lossy(&payload));
         let is_json = serde_json::from_slice::<IgnoredAny>(&payload).is_ok();
         let results = [
             bench.attributes(&payload, Nulls::Skipped),
@@ -108,13 +127,18 @@ fn mutated_payloads_are_taken_whole_or_not_at_all() {
             assert!(bench.rows.value(row).is_some(), "{context}");
         }
         bench.rows.truncate(before);
-        for result in [connect(&payload).is_ok(), rpc_request(&payload).is_ok(), json(&payload).is_ok()] {
+        for result in
+            [connect(&payload).is_ok(), rpc_request(&payload).is_ok(), json(&payload).is_ok()]
+        {
             assert!(is_json || !result, "{context}");
         }
         let _ = (disconnect(&payload), attribute_request(&payload));
         let _ = (gateway_attribute_request(&payload), gateway_rpc_response(&payload));
     }
-    assert!(taken > INPUTS / 20, "only {taken} were taken: the mutations are too rough to test much");
+    assert!(
+        taken > INPUTS / 20,
+        "only {taken} were taken: the mutations are too rough to test much"
+    );
 }
 
 fn count_of(payload: &[u8]) -> Option<usize> {

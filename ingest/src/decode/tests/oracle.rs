@@ -23,7 +23,8 @@ enum Json {
 }
 
 const MAX_NESTING: usize = 2;
-const TIMES: [&str; 5] = ["1763999999000", "1763999998000.0", "\"1763999997000\"", "17", "1799999999000"];
+const TIMES: [&str; 5] =
+    ["1763999999000", "1763999998000.0", "\"1763999997000\"", "17", "1799999999000"];
 
 impl Json {
     fn print(&self, out: &mut String) {
@@ -102,7 +103,12 @@ fn last_wins(entries: &[(String, Json)]) -> Vec<(&str, &Json)> {
     kept
 }
 
-fn evaluate_values(device: u64, at: i64, entries: &[(&str, &Json)], lines: &mut Vec<Line>) -> Option<()> {
+fn evaluate_values(
+    device: u64,
+    at: i64,
+    entries: &[(&str, &Json)],
+    lines: &mut Vec<Line>,
+) -> Option<()> {
     for (key, value) in entries {
         if key.is_empty() {
             return None;
@@ -134,7 +140,12 @@ fn evaluate_values(device: u64, at: i64, entries: &[(&str, &Json)], lines: &mut 
     Some(())
 }
 
-fn evaluate_object(device: u64, entries: &[(String, Json)], gateway: bool, lines: &mut Vec<Line>) -> Option<()> {
+fn evaluate_object(
+    device: u64,
+    entries: &[(String, Json)],
+    gateway: bool,
+    lines: &mut Vec<Line>,
+) -> Option<()> {
     let mut entries = last_wins(entries);
     if gateway {
         entries.retain(|(key, _)| *key != "metadata");
@@ -317,7 +328,7 @@ fn bench() -> Bench {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn telemetry_is_what_the_slow_evaluator_says(json in prop_oneof![3 => object(), 3 => list(), 1 => tree()]) {

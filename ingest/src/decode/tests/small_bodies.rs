@@ -12,7 +12,11 @@ fn connect_and_disconnect() {
     assert_eq!(disconnect(br#"{"device":"D"}"#).unwrap().device, "D");
     for payload in ["", "{}", "[]", r#"{"device":1}"#, r#"{"device":"D""#] {
         assert_eq!(connect(payload.as_bytes()).unwrap_err().reason, Reason::Malformed, "{payload}");
-        assert_eq!(disconnect(payload.as_bytes()).unwrap_err().reason, Reason::Malformed, "{payload}");
+        assert_eq!(
+            disconnect(payload.as_bytes()).unwrap_err().reason,
+            Reason::Malformed,
+            "{payload}"
+        );
     }
     assert_eq!(
         connect(b"{}").unwrap_err().to_string(),
@@ -38,7 +42,8 @@ fn attribute_requests() {
 
 #[test]
 fn gateway_attribute_requests() {
-    let one = gateway_attribute_request(br#"{"id":4,"device":"D","client":true,"key":"k"}"#).unwrap();
+    let one =
+        gateway_attribute_request(br#"{"id":4,"device":"D","client":true,"key":"k"}"#).unwrap();
     assert_eq!((one.id, &*one.device, one.client, one.several), (4, "D", true, false));
     assert_eq!(one.keys, ["k"]);
     let payload = br#"{"id":"5","device":"D","client":false,"keys":["a","b"]}"#;
@@ -63,7 +68,10 @@ fn rpc() {
     assert!(rpc_request(br#"{"method":"m"}"#).unwrap().params.is_none());
     assert!(rpc_request(br#"{"params":{}}"#).is_err());
     let answer = gateway_rpc_response(br#"{"device":"D","id":3,"data":{"ok":true}}"#).unwrap();
-    assert_eq!((&*answer.device, answer.id, answer.data.unwrap().get()), ("D", 3, r#"{"ok":true}"#));
+    assert_eq!(
+        (&*answer.device, answer.id, answer.data.unwrap().get()),
+        ("D", 3, r#"{"ok":true}"#)
+    );
     assert!(gateway_rpc_response(br#"{"device":"D","data":1}"#).is_err());
     for payload in ["1", "null", "\"x\"", "{\"a\": 1}"] {
         assert_eq!(json(payload.as_bytes()).unwrap().get(), payload);

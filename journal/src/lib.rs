@@ -1,1 +1,114 @@
-//! Placeholder.
+//! The durable, partitioned journal: the second step of a reading's way and the
+//! ground that all else is derived from. A record that was acknowledged here is
+//! on disk and stays readable, in the order of its partition, until retention
+//! deletes it; nothing is ever skipped in silence.
+//!
+//! It never looks into a record, and knows neither MQTT nor SQL.
+
+mod embedded;
+mod entry;
+mod error;
+mod metrics;
+mod status;
+
+pub use embedded::{Disk, EmbeddedJournal, EmbeddedOptions, LocalDisk, MAX_PARTITIONS, Reader};
+pub use entry::{Bounds, Entry, Pending};
+pub use error::{AppendError, Corruption, DamageReason, OpenError, ReadError};
+pub use status::{HeldBack, JournalStatus, PartitionStatus, StallReason, Writing};
+
+use schema::{PartitionId, Position, Record};
+
+/// The journal of this node. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub enum Journal {
+    /// In a folder of this machine.
+    Embedded(EmbeddedJournal),
+}
+
+impl Journal {
+    /// Opens the folder, recovers it and starts its threads. Blocks while it
+    /// reads the last segment.
+    ///
+    /// # Errors
+    /// The folder is in use, of another shape, or cannot be read.
+    pub fn open_embedded(
+        options: EmbeddedOptions,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, OpenError> {
+        EmbeddedJournal::open(options, registry).map(Self::Embedded)
+    }
+
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        match self {
+            Self::Embedded(journal) => journal.partitions(),
+        }
+    }
+
+    /// Waits for room in the bounded queue; on return the record has its place
+    /// in its partition's order. It is durable once the [`Pending`] resolves.
+    /// Dropping the `Pending` does not take the record back.
+    ///
+    /// # Errors
+    /// The partition is stopped, the record is too large, or the journal is
+    /// closed. A full disk is no error: the record stays pending.
+    pub async fn submit(
+        &self,
+        partition: PartitionId,
+        record: Record,
+    ) -> Result<Pending, AppendError> {
+        match self {
+            Self::Embedded(journal) => journal.submit(partition, record).await,
+        }
+    }
+
+    /// A reader whose first entry is `from`, which may be the next position to
+    /// be written.
+    ///
+    /// # Errors
+    /// `from` is no longer kept, or ahead of all that was ever written.
+    pub fn reader(&self, partition: PartitionId, from: Position) -> Result<Reader, ReadError> {
+        match self {
+            Self::Embedded(journal) => journal.reader(partition, from),
+        }
+    }
+
+    /// What a partition holds.
+    ///
+    /// # Panics
+    /// If there is no such partition.
+    #[must_use]
+    pub fn bounds(&self, partition: PartitionId) -> Bounds {
+        match self {
+            Self::Embedded(journal) => journal.bounds(partition),
+        }
+    }
+
+    /// Reader `name` still needs `needed` and all behind it: retention keeps
+    /// it, and reports it when it keeps more than it should. Cheap enough for
+    /// every batch. A hold lasts until this process ends or it is moved.
+    ///
+    /// # Panics
+    /// If there is no such partition.
+    pub fn hold(&self, name: &'static str, partition: PartitionId, needed: Position) {
+        match self {
+            Self::Embedded(journal) => journal.hold(name, partition, needed),
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> JournalStatus {
+        match self {
+            Self::Embedded(journal) => journal.status(),
+        }
+    }
+
+    /// Takes no more records, makes all that were taken durable, and gives the
+    /// folder free. While the disk is full, what is pending fails with
+    /// [`AppendError::Closed`] instead.
+    pub async fn close(&self) {
+        match self {
+            Self::Embedded(journal) => journal.close().await,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What the journal promises, tried from outside.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod conformance;
+mod disk;
+mod embedded;
+mod faults;
+mod kill;
+mod property;
+mod recovery;
+mod retention;
+mod support;

@@ -1,4 +1,9 @@
 //! A gateway's message: an object with a part for each device behind it.
+//!
+//! What is wrong within a part rejects that part. Broken JSON rejects the whole
+//! message, since nobody can tell where the next part begins; so does a number
+//! that no float can be where no number may stand, because the JSON reader
+//! stumbles over it.
 
 use std::fmt;
 

@@ -3,6 +3,19 @@
 //! Stands between the MQTT session, which knows the topic, and the batcher.
 //! A message is taken whole or leaves no row behind; of a gateway's message,
 //! each device's part is.
+//!
+//! The forms are `ThingsBoard`'s. Where the two differ:
+//!
+//! - JSON is read strictly. `ThingsBoard`'s reader also takes single quotes,
+//!   names without quotes and comments, and keeps `NaN` as text.
+//! - A key may not be empty, and a time must lie within the configured bounds.
+//! - Types of numbers: at the head of `value.rs`.
+//! - A device that is named twice in one gateway message keeps both parts.
+//!
+//! The same as there: in one object the last value of a repeated key wins, and
+//! of a repeated `ts` or `values` too; beside both of them all other keys are
+//! passed over; `{}`, `[]` and nothing but nulls are in order and bring no row;
+//! an empty payload is malformed.
 
 mod bodies;
 mod gateway;

@@ -72,21 +72,33 @@ impl From<ReadError> for End {
     }
 }
 
+/// A defect of ours must not stop a partition without anybody seeing it.
+impl Drop for PartitionRecorder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.stopped("the recorder's task panicked");
+        }
+    }
+}
+
 impl PartitionRecorder {
     pub(super) async fn run(mut self) {
-        let partition = self.partition;
         match self.record().await {
-            Ok(()) | Err(End::Asked) => tracing::debug!(%partition, "the recorder ends"),
-            Err(end) => {
-                tracing::error!(
-                    %partition,
-                    error = %end,
-                    "recording has stopped; readings stay in the journal but are not seen in queries"
-                );
-                self.metrics.stopped.set(1);
-                self.progress.stopped.get_or_init(|| end.to_string());
+            Ok(()) | Err(End::Asked) => {
+                tracing::debug!(partition = %self.partition, "the recorder ends");
             }
+            Err(end) => self.stopped(&end.to_string()),
         }
+    }
+
+    fn stopped(&self, reason: &str) {
+        tracing::error!(
+            partition = %self.partition,
+            reason,
+            "recording has stopped; readings stay in the journal but are not seen in queries"
+        );
+        self.metrics.stopped.set(1);
+        self.progress.stopped.get_or_init(|| reason.to_owned());
     }
 
     async fn record(&mut self) -> Result<(), End> {

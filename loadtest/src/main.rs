@@ -11,8 +11,17 @@ use loadtest::options::{Command, Options};
 use loadtest::report::{Report, write_json};
 use loadtest::{crash, idle, run, usage};
 
-fn main() -> anyhow::Result<ExitCode> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match execute(Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn execute(options: Options) -> anyhow::Result<ExitCode> {
     usage::raise_file_limit().context("the limit of open files can't be raised")?;
     let threads = match &options.command {
         Command::Run(run) => run.load.threads,

@@ -11,7 +11,8 @@ use crate::packets::{QoS, Version};
 /// Drives a fleet of simulated routers and audits that nothing was lost.
 ///
 /// Every reading follows from a number, so after a run all are read back by the
-/// HTTP API and compared with what was offered and what was acknowledged.
+/// HTTP API and compared with what was offered and what was acknowledged. Ends
+/// with 0 if all is well, 1 if it isn't, 2 if it couldn't be found out.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version, max_term_width = 100)]
 pub struct Options {

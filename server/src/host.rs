@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, GaugeVec, Opts, Registry};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Always 1; the labels say which build runs.
 pub const BUILD_INFO: &str = "baken_build_info";
@@ -41,6 +42,29 @@ pub fn register(registry: &Registry) -> Result<(), prometheus::Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     host.start_time.set(now.as_secs_f64().round());
     registry.register(Box::new(host))
+}
+
+/// Files and sockets beside those of routers.
+const OTHER_FILES: u64 = 2_048;
+
+/// Lets the process have as many files and sockets as the system grants it; the
+/// usual limit of 1,024 would end a fleet at the first thousand routers.
+pub fn raise_file_limit(max_connections: u32) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let limit = getrlimit(Resource::Nofile).current;
+    let needed = u64::from(max_connections) + OTHER_FILES;
+    if limit.is_some_and(|limit| limit < needed) {
+        tracing::warn!(
+            limit,
+            needed,
+            "the system grants fewer open files than mqtt.limits.max_connections may need"
+        );
+    }
 }
 
 impl Host {

@@ -32,5 +32,13 @@ pub fn start(config: &LogConfig) -> Result<(), LoggingError> {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    started.map_err(|_| LoggingError::Started)
+    started.map_err(|_| LoggingError::Started)?;
+    // A panic is a line of the log as any other, and JSON where lines are.
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let backtrace = std::backtrace::Backtrace::capture();
+        let message = panic.payload_as_str().unwrap_or("unknown");
+        tracing::error!(panic = message, at, %backtrace, "a thread panicked");
+    }));
+    Ok(())
 }

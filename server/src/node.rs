@@ -29,7 +29,7 @@ use crate::api::listener::HttpServer;
 use crate::api::metrics::ApiMetrics;
 use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
-use crate::config::{ApiConfig, Config, JournalConfig, MqttConfig};
+use crate::config::{ApiConfig, Config, HOUR_MS, HistoryConfig, JournalConfig, MqttConfig};
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, Phase};
 use crate::host;
@@ -62,6 +62,7 @@ impl Node {
     /// Starts all parts. On return routers and clients are being served.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         crate::install_crypto();
+        host::raise_file_limit(config.mqtt.limits.max_connections);
         let folder = DataFolder::open(&config.server.data_dir)?;
         let store_dir = folder.path().join(STORE_DIR);
         let secret = folder.secret(&store_dir.join(DIRECTORY_FILE))?;
@@ -72,14 +73,18 @@ impl Node {
         let registry = Registry::new();
         host::register(&registry)?;
         let journal = open_journal(&config.journal, folder.path(), &registry).await?;
-        let store = open_store(&store_dir, journal.partitions(), &registry).await?;
+        let store =
+            open_store(&store_dir, journal.partitions(), &config.history, &registry).await?;
         admit_admin(&folder, &store, &secret).await?;
         let submitter = Submitter::start(&journal, &BatchOptions::default(), &registry)?;
         let recorder = Arc::new(Recorder::start(
             &journal,
             store.history(),
             store.attributes(),
-            &RecorderOptions::default(),
+            &RecorderOptions {
+                threads: config.history.recorder_threads as usize,
+                ..RecorderOptions::default()
+            },
             &registry,
         )?);
         let broker =
@@ -185,6 +190,7 @@ fn start_broker(
         secret: secret.as_bytes().to_vec(),
         listener: ListenerLimits {
             max_connections: limits.max_connections as usize,
+            max_unauthenticated: limits.max_unauthenticated as usize,
             handshake_timeout_ms: limits.handshake_timeout_ms,
             connect_timeout_ms: limits.connect_timeout_ms,
             shutdown_timeout_ms: config.server.shutdown_timeout_ms / 2,
@@ -229,8 +235,9 @@ async fn open_journal(
         partitions: config.partitions,
         segment_bytes: config.segment_bytes,
         retention_bytes: config.retention_bytes,
-        retention_ms: u64::from(config.retention_hours) * 3_600_000,
+        retention_ms: u64::from(config.retention_hours) * HOUR_MS,
         queue_bytes: usize::try_from(config.queue_bytes)?,
+        reserve_bytes: config.reserve_bytes,
         ..EmbeddedOptions::default()
     };
     let registry = registry.clone();
@@ -239,9 +246,20 @@ async fn open_journal(
     opened.context("cannot open the journal")
 }
 
-async fn open_store(dir: &Path, partitions: u16, registry: &Registry) -> anyhow::Result<Store> {
-    let options =
-        StoreOptions { dir: dir.to_owned(), partitions, history: HistoryOptions::default() };
+async fn open_store(
+    dir: &Path,
+    partitions: u16,
+    config: &HistoryConfig,
+    registry: &Registry,
+) -> anyhow::Result<Store> {
+    let history = HistoryOptions {
+        memtable_bytes: usize::try_from(config.memtable_bytes)?,
+        memtable_age_ms: config.memtable_age_ms,
+        cache_bytes: usize::try_from(config.cache_bytes)?,
+        concurrent_queries: config.concurrent_queries as usize,
+        ..HistoryOptions::default()
+    };
+    let options = StoreOptions { dir: dir.to_owned(), partitions, history };
     let registry = registry.clone();
     let opened = spawn_blocking(move || Store::open_embedded(options, &registry)).await?;
     opened.context("cannot open the store")

@@ -45,7 +45,10 @@ pub struct ServiceLimits {
 
 /// The whole service, ready to be served.
 pub fn service(state: AppState, limits: ServiceLimits) -> Router {
-    let (router, _) = documented().split_for_parts();
+    around(documented().split_for_parts().0, state, limits)
+}
+
+fn around(router: Router<AppState>, state: AppState, limits: ServiceLimits) -> Router {
     let gate = Gate {
         state: state.clone(),
         room: Arc::new(Semaphore::new(limits.max_requests)),
@@ -192,4 +195,84 @@ async fn method_not_allowed(request: Request) -> Problem {
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{path} does not take {method}; the Allow header says what it takes."),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use axum::body::{Body, to_bytes};
+    use serde_json::Value;
+    use tokio::sync::Notify;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::config::{Config, Listen};
+    use crate::node::Node;
+
+    async fn node() -> (Node, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut config = Config::default();
+        config.server.data_dir = dir.path().to_owned();
+        config.mqtt.listen = Listen(Some(free));
+        config.api.listen = free;
+        (Node::start(config).await.unwrap(), dir)
+    }
+
+    async fn get(router: &Router, path: &str) -> (u16, Value) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_a_slow_handler_and_one_request_too_many_are_answers() {
+        let (node, _dir) = node().await;
+        let entered = Arc::new(Notify::new());
+        let enters = Arc::clone(&entered);
+        let router: Router<AppState> = Router::new()
+            .route("/panic", get_route(async || -> Response { panic!("on purpose") }))
+            .route(
+                "/slow",
+                get_route(move || async move {
+                    enters.notify_one();
+                    std::future::pending::<()>().await;
+                }),
+            );
+        let limits = |request_timeout| ServiceLimits {
+            max_body_bytes: 1_000,
+            request_timeout,
+            max_requests: 1,
+            metrics_need_token: false,
+        };
+        let hasty = around(router.clone(), node.state().clone(), limits(Duration::from_millis(1)));
+        let (status, body) = get(&hasty, "/slow").await;
+        assert_eq!((status, body["type"].as_str()), (504, Some("urn:baken:problem:timed-out")));
+        entered.notified().await;
+
+        let patient = around(router, node.state().clone(), limits(Duration::from_secs(600)));
+        let (status, body) = get(&patient, "/panic").await;
+        assert_eq!((status, body["type"].as_str()), (500, Some("urn:baken:problem:internal")));
+        assert!(!body.to_string().contains("on purpose"), "what went wrong is not told outside");
+
+        let busy = patient.clone();
+        let slow = tokio::spawn(async move { get(&busy, "/slow").await });
+        entered.notified().await;
+        let (status, body) = get(&patient, "/panic").await;
+        assert_eq!((status, body["type"].as_str()), (503, Some("urn:baken:problem:unavailable")));
+        assert_eq!(get(&patient, "/health/live").await.0, 200, "health has no queue");
+        slow.abort();
+        node.stop().await;
+    }
+
+    fn get_route<H, T>(handler: H) -> axum::routing::MethodRouter<AppState>
+    where
+        H: axum::handler::Handler<T, AppState>,
+        T: 'static,
+    {
+        axum::routing::get(handler)
+    }
 }

@@ -12,12 +12,20 @@ mod settings;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ingest::broker::{ListenerLimits, SessionLimits};
+use ingest::limits::Limits;
+use ingest::recorder::RecorderOptions;
+use journal::EmbeddedOptions;
 use serde::{Deserialize, Serialize};
+use store::HistoryOptions;
 use utoipa::ToSchema;
 
 pub use load::{ConfigError, ConfigErrors, Layers, Loaded, Source};
 pub use reference::reference;
 pub use settings::{Kind, Setting, settings};
+
+/// An hour, the unit of the journal's retention.
+pub const HOUR_MS: u64 = 3_600_000;
 
 /// The configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -128,6 +136,10 @@ pub struct MqttLimits {
     /// (MQTT 5: Receive Maximum).
     #[schema(minimum = 1, maximum = 65_535)]
     pub receive_maximum: u16,
+    /// Connections that have not yet proved who they are, at the same time; past
+    /// it the one that has taken longest is closed.
+    #[schema(minimum = 1, maximum = 65_536)]
+    pub max_unauthenticated: u32,
     /// How long a new connection may take for TLS, waiting for its turn included.
     #[schema(minimum = 100, maximum = 300_000)]
     pub handshake_timeout_ms: u64,
@@ -144,14 +156,19 @@ pub struct MqttLimits {
 
 impl Default for MqttLimits {
     fn default() -> Self {
+        let (listener, session) = (ListenerLimits::default(), SessionLimits::default());
+        let payload = Limits::default();
+        let fits = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
-            max_connections: 100_000,
-            max_payload_bytes: 65_536,
-            receive_maximum: 100,
-            handshake_timeout_ms: 30_000,
-            connect_timeout_ms: 30_000,
-            max_keep_alive_s: 0,
-            future_tolerance_s: 86_400,
+            max_connections: fits(listener.max_connections),
+            max_payload_bytes: fits(payload.max_payload_bytes),
+            receive_maximum: session.receive_maximum,
+            max_unauthenticated: fits(listener.max_unauthenticated),
+            handshake_timeout_ms: listener.handshake_timeout_ms,
+            connect_timeout_ms: listener.connect_timeout_ms,
+            max_keep_alive_s: session.max_keep_alive_s,
+            future_tolerance_s: u32::try_from(payload.future_tolerance_ms / 1_000)
+                .unwrap_or(u32::MAX),
         }
     }
 }
@@ -178,16 +195,22 @@ pub struct JournalConfig {
     /// Bytes that may wait to be written; past it publishers are slowed.
     #[schema(minimum = 1_048_576, maximum = 1_073_741_824)]
     pub queue_bytes: u64,
+    /// The journal stalls rather than leave less than this free on its disk, so
+    /// that history and database can go on and free some; 0 to use all.
+    #[schema(minimum = 0)]
+    pub reserve_bytes: u64,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
+        let options = EmbeddedOptions::default();
         Self {
-            partitions: 4,
-            segment_bytes: 64 << 20,
-            retention_bytes: 8 << 30,
-            retention_hours: 168,
-            queue_bytes: 64 << 20,
+            partitions: options.partitions,
+            segment_bytes: options.segment_bytes,
+            retention_bytes: options.retention_bytes,
+            retention_hours: u32::try_from(options.retention_ms / HOUR_MS).unwrap_or(u32::MAX),
+            queue_bytes: options.queue_bytes as u64,
+            reserve_bytes: options.reserve_bytes,
         }
     }
 }
@@ -200,11 +223,36 @@ pub struct HistoryConfig {
     /// `/health/ready` says so.
     #[schema(minimum = 1)]
     pub max_lag_records: u64,
+    /// Readings of one partition that are kept in memory, in bytes, before they
+    /// are written to a file; two such may wait to be written.
+    #[schema(minimum = 1_048_576, maximum = 2_000_000_000)]
+    pub memtable_bytes: u64,
+    /// They are written at this age too, so that the journal need not be kept
+    /// for them.
+    #[schema(minimum = 1_000, maximum = 86_400_000)]
+    pub memtable_age_ms: u64,
+    /// Memory for what is known of files, over all partitions.
+    #[schema(minimum = 1_048_576, maximum = 2_000_000_000)]
+    pub cache_bytes: u64,
+    /// Queries that read files at the same time; more wait for their turn.
+    #[schema(minimum = 1, maximum = 1_024)]
+    pub concurrent_queries: u32,
+    /// Threads that write history; 0 takes half of the cores.
+    #[schema(minimum = 0, maximum = 1_024)]
+    pub recorder_threads: u32,
 }
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { max_lag_records: 100_000 }
+        let options = HistoryOptions::default();
+        Self {
+            max_lag_records: 100_000,
+            memtable_bytes: options.memtable_bytes as u64,
+            memtable_age_ms: options.memtable_age_ms,
+            cache_bytes: options.cache_bytes as u64,
+            concurrent_queries: u32::try_from(options.concurrent_queries).unwrap_or(1),
+            recorder_threads: u32::try_from(RecorderOptions::default().threads).unwrap_or(0),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The binary from outside: processes are started, spoken to by MQTT and HTTP,
 //! stopped and killed.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
+
 mod commands;
 mod config;
 mod harness;

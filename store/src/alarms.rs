@@ -166,8 +166,8 @@ impl AlarmStore {
     ///
     /// # Errors
     /// [`AlarmStoreError::Fenced`] when position or epoch are others.
-    pub async fn commit(&self, commit: Commit) -> Result<(), AlarmStoreError> {
-        self.shared.writer.ask(|answer| Request::Commit(Box::new(commit), answer)).await
+    pub async fn commit(&self, commit: Arc<Commit>) -> Result<(), AlarmStoreError> {
+        self.shared.writer.ask(|answer| Request::Commit(commit, answer)).await
     }
 
     /// Finishes what is queued and ends the thread. Later calls are refused.

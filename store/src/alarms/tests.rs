@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use schema::{
     AlarmId, Cause, ClearReason, Command, CommandBody, DeviceId, LocationId, Originator, ProfileId,
     RuleId, Severity, TenantId, TransitionId, TransitionKind,
@@ -60,7 +62,7 @@ async fn an_alarm_keeps_its_raise_its_peak_and_its_end() {
         transition(6, 9, 50, TransitionKind::Acknowledged),
         transition(7, 9, 51, TransitionKind::Acknowledged),
     ];
-    store.commit(stretch(&claim, 0, 5, all)).await.unwrap();
+    store.commit(Arc::new(stretch(&claim, 0, 5, all))).await.unwrap();
     let alarm = store.alarm(AlarmId(9)).await.unwrap().unwrap();
     assert_eq!(alarm.status, AlarmStatus { active: false, acknowledged: true });
     assert_eq!((alarm.raised.at, alarm.raised.severity), (TimestampMs(10), Severity::Major));
@@ -84,16 +86,16 @@ async fn a_worker_that_lost_its_partition_or_its_place_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let first = store.claim(PartitionId(0)).await.unwrap();
-    store.commit(stretch(&first, 0, 3, Vec::new())).await.unwrap();
+    store.commit(Arc::new(stretch(&first, 0, 3, Vec::new()))).await.unwrap();
     let raised = || vec![transition(1, 9, 10, TransitionKind::Raised)];
-    let replayed = store.commit(stretch(&first, 0, 3, raised())).await.unwrap_err();
+    let replayed = store.commit(Arc::new(stretch(&first, 0, 3, raised()))).await.unwrap_err();
     assert!(matches!(replayed, AlarmStoreError::Fenced { .. }), "{replayed}");
     let second = store.claim(PartitionId(0)).await.unwrap();
     assert_eq!((second.epoch, second.position), (first.epoch + 1, Position(3)));
-    let lost = store.commit(stretch(&first, 3, 4, raised())).await.unwrap_err();
+    let lost = store.commit(Arc::new(stretch(&first, 3, 4, raised()))).await.unwrap_err();
     assert!(matches!(lost, AlarmStoreError::Fenced { .. }), "{lost}");
     assert_eq!(store.alarm(AlarmId(9)).await.unwrap(), None);
-    store.commit(stretch(&second, 3, 4, raised())).await.unwrap();
+    store.commit(Arc::new(stretch(&second, 3, 4, raised()))).await.unwrap();
     assert!(store.alarm(AlarmId(9)).await.unwrap().is_some());
 }
 
@@ -107,14 +109,14 @@ async fn ticks_and_devices_last_until_the_next_snapshot() {
     let mut commit = stretch(&claim, 0, 2, Vec::new());
     commit.ticks = vec![tick];
     commit.met = vec![met.clone()];
-    store.commit(commit).await.unwrap();
+    store.commit(Arc::new(commit)).await.unwrap();
     store.close().await;
     let store = open(dir.path());
     let claim = store.claim(PartitionId(0)).await.unwrap();
     assert_eq!((&claim.ticks, &claim.met), (&vec![tick], &vec![met]));
     let mut commit = stretch(&claim, 2, 6, Vec::new());
     commit.snapshot = Some(vec![1, 2]);
-    store.commit(commit).await.unwrap();
+    store.commit(Arc::new(commit)).await.unwrap();
     let claim = store.claim(PartitionId(0)).await.unwrap();
     assert!(claim.ticks.is_empty() && claim.met.is_empty());
     assert_eq!(claim.snapshot, Some(Snapshot { position: Position(6), bytes: vec![1, 2] }));
@@ -129,10 +131,10 @@ async fn the_database_itself_refuses_a_second_uncleared_alarm_and_a_changed_even
         transition(1, 8, 10, TransitionKind::Raised),
         transition(2, 9, 11, TransitionKind::Raised),
     ];
-    let refused = store.commit(stretch(&claim, 0, 1, twice)).await;
+    let refused = store.commit(Arc::new(stretch(&claim, 0, 1, twice))).await;
     assert!(matches!(refused, Err(AlarmStoreError::Sql(_))), "{refused:?}");
     let once = vec![transition(1, 8, 10, TransitionKind::Raised)];
-    store.commit(stretch(&claim, 0, 1, once)).await.unwrap();
+    store.commit(Arc::new(stretch(&claim, 0, 1, once))).await.unwrap();
     store.close().await;
     let sql = Connection::open(dir.path().join("alarms.db")).unwrap();
     for statement in ["DELETE FROM events", "UPDATE events SET at = 0"] {

@@ -4,7 +4,7 @@
 //! stands in a savepoint of its own, so a refused one takes nothing from the
 //! others.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, AlarmStoreError>>;
 
 pub(super) enum Request {
     Claim(PartitionId, Answer<Claim>),
-    Commit(Box<Commit>, Answer<()>),
+    Commit(Arc<Commit>, Answer<()>),
     ChangeProfile(Box<ProfileChange>, Answer<ProfileVersion>),
     Delivered(u64, Answer<()>),
     Close,

@@ -1,0 +1,465 @@
+//! One partition's alarm state, and the way of an input through it.
+//!
+//! Event time belongs to a device: its deadlines fire before its own next input
+//! at or after them. While a device is silent the clock takes over, after a
+//! grace, so that an upload which is still coming in is never cut short by what
+//! other devices send. The clock itself is an input too.
+
+mod classes;
+mod commands;
+mod condition;
+mod lifecycle;
+mod restore;
+mod scene;
+mod state;
+mod timers;
+mod world;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use schema::{
+    AlarmProfile, Cause, DeviceId, LocationId, ProfileId, TenantId, TimestampMs, Transition, Value,
+};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use state::{RuleCount as StoredCount, RuleState};
+pub(crate) use world::{Cell, HeldGroup, Keys, World};
+
+use crate::limits::{DEFAULT_GRACE_MS, MAX_HELD};
+use crate::map::Map;
+use crate::program::{Rule, Touch, Zones};
+use crate::value::Scalar;
+use scene::{Scene, Trigger};
+use state::{RuleCount, States};
+
+/// A device's place in its engine; stable for the engine's life and across
+/// snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceIndex(pub(crate) u32);
+
+/// A key's place in its engine; stable as a [`DeviceIndex`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyIndex(pub(crate) u32);
+
+/// What the engine is told of a device when it first meets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceDescription {
+    pub device: DeviceId,
+    pub name: String,
+    pub device_type: Option<String>,
+    pub tenant: TenantId,
+    pub location: LocationId,
+    pub location_name: String,
+    /// An IANA name; one that is unknown counts as UTC.
+    pub time_zone: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// How long a device must be silent before its deadlines fire by the clock.
+    pub grace_ms: i64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { grace_ms: DEFAULT_GRACE_MS }
+    }
+}
+
+/// The values that one device observed at one time: what one message said.
+/// Rules see them all at once, never half of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Readings<'a> {
+    pub device: DeviceIndex,
+    pub at: TimestampMs,
+    pub received_at: TimestampMs,
+    pub cause: Cause,
+    pub values: &'a [(KeyIndex, Value<'a>)],
+}
+
+/// What became of the readings since the engine was made; for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub evaluated: u64,
+    /// Older than the last one evaluated for their key.
+    pub late: u64,
+    /// The same value at the same time again.
+    pub repeated: u64,
+    /// Rounds of rules.
+    pub rounds: u64,
+    /// Groups let go before their lateness because too many were held.
+    pub released_early: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub tenant: TenantId,
+    pub version: u64,
+    /// None once it is deleted; the version stays, so that an older one that
+    /// comes late is ignored.
+    pub document: Option<Arc<AlarmProfile>>,
+    pub rules: Vec<u32>,
+}
+
+/// The engine of one partition.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) options: EngineOptions,
+    pub(crate) keys: Keys,
+    pub(crate) zones: Zones,
+    pub(crate) profiles: BTreeMap<ProfileId, Profile>,
+    pub(crate) rules: Vec<Option<Rule>>,
+    pub(crate) counts: Vec<RuleCount>,
+    pub(crate) world: World,
+    pub(crate) states: States,
+    device_index: Map<u64, u32>,
+    /// (wake, device), lazily corrected.
+    wakes: BinaryHeap<Reverse<(i64, u32)>>,
+    pub(crate) clock: i64,
+    tally: Tally,
+    touches: Vec<Touch>,
+    affected: Vec<u32>,
+}
+
+impl Engine {
+    #[must_use]
+    pub fn new(options: EngineOptions) -> Self {
+        Self {
+            options,
+            keys: Keys::default(),
+            zones: Zones::default(),
+            profiles: BTreeMap::new(),
+            rules: Vec::new(),
+            counts: Vec::new(),
+            world: World::default(),
+            states: States::default(),
+            device_index: Map::default(),
+            wakes: BinaryHeap::new(),
+            clock: i64::MIN,
+            tally: Tally::default(),
+            touches: Vec::new(),
+            affected: Vec::new(),
+        }
+    }
+
+    /// The place of a key; a new one is given a place.
+    pub fn key(&mut self, name: &str) -> KeyIndex {
+        KeyIndex(self.keys.intern(name))
+    }
+
+    /// The place of a device that was met before.
+    #[must_use]
+    pub fn device(&self, device: DeviceId) -> Option<DeviceIndex> {
+        self.device_index.get(&device.0).copied().map(DeviceIndex)
+    }
+
+    /// Meets a device; one that was met before keeps what was said of it then.
+    pub fn meet(&mut self, description: &DeviceDescription) -> DeviceIndex {
+        if let Some(known) = self.device(description.device) {
+            return known;
+        }
+        let index = self.world.add(description, &mut self.zones);
+        self.device_index.insert(description.device.0, index);
+        self.classify(index);
+        self.wire_location(self.world.device(index).location);
+        DeviceIndex(index)
+    }
+
+    /// The clock: the latest time at which anything was received.
+    #[must_use]
+    pub fn clock(&self) -> TimestampMs {
+        TimestampMs(self.clock)
+    }
+
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Alarms that are active now, system alarms included.
+    #[must_use]
+    pub fn active_alarms(&self) -> usize {
+        let limits = self.counts.iter().filter(|count| count.limit.is_some()).count();
+        limits + self.counts.iter().map(|count| count.active as usize).sum::<usize>()
+    }
+
+    /// Devices met, and series that have a last value.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let series = self.world.devices.iter().map(|device| device.cells.len()).sum();
+        (self.world.devices.len(), series)
+    }
+
+    /// Takes in what one device observed at one time.
+    pub fn readings(&mut self, readings: &Readings<'_>, out: &mut Vec<Transition>) {
+        self.advance(readings.received_at, out);
+        let index = readings.device.0;
+        let clock = self.clock;
+        let device = &mut self.world.devices[index as usize];
+        device.received = clock;
+        let lateness =
+            self.world.tenants[device.tenant as usize].classes[device.class as usize].lateness;
+        if lateness == 0 && device.held.is_none() {
+            let trigger = Trigger::reading(readings.cause, readings.received_at.0);
+            self.take_in(index, readings.at.0, trigger, readings.values, out);
+        } else {
+            self.hold(index, lateness, readings, out);
+        }
+    }
+
+    /// Holds a group back, and takes in all whose time has come.
+    fn hold(
+        &mut self,
+        index: u32,
+        lateness: i64,
+        readings: &Readings<'_>,
+        out: &mut Vec<Transition>,
+    ) {
+        let group = HeldGroup {
+            at: readings.at.0,
+            received_at: readings.received_at.0,
+            cause: readings.cause,
+            values: readings.values.iter().map(|(key, value)| (key.0, (*value).into())).collect(),
+        };
+        let held = self.world.devices[index as usize].held.get_or_insert_default();
+        held.insert(group);
+        let over = held.groups.len() > MAX_HELD;
+        let mut until = held.newest.saturating_sub(lateness);
+        if over {
+            until = until.max(held.groups.front().map_or(until, |group| group.at));
+            self.tally.released_early += 1;
+        }
+        self.release(index, until, out);
+        self.queue(index);
+    }
+
+    /// Takes in, in time order, what is held at or before `until`.
+    pub(crate) fn release(&mut self, index: u32, until: i64, out: &mut Vec<Transition>) {
+        let mut values: Vec<(u32, Scalar)>;
+        loop {
+            let device = &mut self.world.devices[index as usize];
+            let Some(held) = &mut device.held else { return };
+            if held.groups.front().is_none_or(|group| group.at > until) {
+                if held.groups.is_empty() {
+                    device.held = None;
+                }
+                return;
+            }
+            let Some(group) = held.groups.pop_front() else { return };
+            values = group.values;
+            let borrowed: Vec<(KeyIndex, Value<'_>)> =
+                values.iter().map(|(key, value)| (KeyIndex(*key), value.as_value())).collect();
+            let trigger = Trigger::reading(group.cause, group.received_at);
+            self.take_in(index, group.at, trigger, &borrowed, out);
+        }
+    }
+
+    /// Evaluates a group at its own time.
+    fn take_in(
+        &mut self,
+        index: u32,
+        at: i64,
+        trigger: Trigger,
+        values: &[(KeyIndex, Value<'_>)],
+        out: &mut Vec<Transition>,
+    ) {
+        let mut fresh = 0;
+        let device = &self.world.devices[index as usize];
+        for (key, value) in values {
+            match device.cell(key.0) {
+                Some(cell) if at < cell.at => self.tally.late += 1,
+                Some(cell) if at == cell.at && cell.value.is(*value) => self.tally.repeated += 1,
+                _ => fresh += 1,
+            }
+        }
+        if fresh == 0 {
+            return;
+        }
+        self.tally.evaluated += fresh;
+        if device.deadline <= at {
+            for (key, _) in values {
+                self.interrupt_gaps(index, *key, at);
+            }
+            self.fire_due(index, at, out);
+        }
+        let mut touches = std::mem::take(&mut self.touches);
+        touches.clear();
+        self.put(index, at, values, &mut touches);
+        self.evaluate(index, at, trigger, &touches, out);
+        self.touches = touches;
+    }
+
+    /// Puts values in their cells and notes what each did.
+    fn put(
+        &mut self,
+        index: u32,
+        at: i64,
+        values: &[(KeyIndex, Value<'_>)],
+        touches: &mut Vec<Touch>,
+    ) {
+        let device = &mut self.world.devices[index as usize];
+        for &(KeyIndex(key), value) in values {
+            let number = match value {
+                Value::Number(_) | Value::Integer(_) => value.as_f64(),
+                _ => None,
+            };
+            let mut touch =
+                Touch { key, at, number, old_at: None, old_number: None, changed: false };
+            match device.cells.binary_search_by_key(&key, |cell| cell.key) {
+                Ok(place) => {
+                    let cell = &mut device.cells[place];
+                    if at < cell.at || (at == cell.at && cell.value.is(value)) {
+                        continue;
+                    }
+                    touch.old_at = Some(cell.at);
+                    touch.old_number = cell.value.number();
+                    touch.changed = !cell.value.is(value);
+                    cell.at = at;
+                    cell.value.set(value);
+                }
+                Err(place) => {
+                    let class =
+                        &self.world.tenants[device.tenant as usize].classes[device.class as usize];
+                    let list = class.list_of(key);
+                    if device.cells.len() == device.cells.capacity() {
+                        device.cells.reserve_exact(4);
+                    }
+                    device.cells.insert(place, Cell { key, list, at, value: value.into() });
+                }
+            }
+            touches.push(touch);
+        }
+    }
+
+    /// Runs one round of each rule that mentions a touched key.
+    fn evaluate(
+        &mut self,
+        index: u32,
+        at: i64,
+        trigger: Trigger,
+        touches: &[Touch],
+        out: &mut Vec<Transition>,
+    ) {
+        let device = &self.world.devices[index as usize];
+        let watched = device.watched;
+        let mut affected = std::mem::take(&mut self.affected);
+        affected.clear();
+        for touch in touches {
+            if let Some(cell) = device.cell(touch.key) {
+                let class =
+                    &self.world.tenants[device.tenant as usize].classes[device.class as usize];
+                affected.extend_from_slice(class.list(cell.list));
+            }
+        }
+        if touches.len() > 1 {
+            affected.sort_unstable();
+            affected.dedup();
+        }
+        for &rule in &affected {
+            self.round(index, rule, at, trigger, touches, index, out);
+        }
+        self.affected = affected;
+        if watched {
+            self.evaluate_watchers(index, at, trigger, touches, out);
+        }
+    }
+
+    /// Runs the rules of other devices that look at a touched key of this one.
+    fn evaluate_watchers(
+        &mut self,
+        index: u32,
+        at: i64,
+        trigger: Trigger,
+        touches: &[Touch],
+        out: &mut Vec<Transition>,
+    ) {
+        let location = &self.world.locations[self.world.devices[index as usize].location as usize];
+        let mut watchers: Vec<(u32, u32)> = Vec::new();
+        for touch in touches {
+            watchers.extend(location.watchers.get(&(index, touch.key)).into_iter().flatten());
+        }
+        watchers.sort_unstable();
+        watchers.dedup();
+        for (owner, rule) in watchers {
+            self.interrupt_gap(owner, rule, at);
+            self.fire_rule_due(owner, rule, at, out);
+            self.round(owner, rule, at, trigger, touches, index, out);
+        }
+    }
+
+    /// One round of one rule of one device. `source` is the device that the
+    /// touches are of.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one input, borrowed separately")]
+    pub(crate) fn round(
+        &mut self,
+        index: u32,
+        rule_index: u32,
+        at: i64,
+        trigger: Trigger,
+        touches: &[Touch],
+        source: u32,
+        out: &mut Vec<Transition>,
+    ) {
+        let Some(rule) = &self.rules[rule_index as usize] else { return };
+        self.tally.rounds += 1;
+        let device = &self.world.devices[index as usize];
+        let place = device.state_place(rule_index);
+        let scene =
+            Scene { rule, world: &self.world, keys: &self.keys, zones: &self.zones, device: index };
+        let mut known = place.ok().map(|place| device.states[place]);
+        if known.is_none_or(|entry| entry.state == state::NONE)
+            && rule.stateless_when_idle
+            && !scene.stirs(known.map_or(at, |entry| at.max(entry.at)))
+        {
+            if let Ok(place) = place {
+                let entry = &mut self.world.devices[index as usize].states[place];
+                entry.at = entry.at.max(at);
+            }
+            return;
+        }
+        if known.is_none_or(|entry| entry.state == state::NONE) {
+            let since = known.map_or(i64::MIN, |entry| entry.at);
+            let fresh = RuleState::new(rule, index, rule_index, since);
+            let entry = state::Entry { rule: rule_index, state: self.states.add(fresh), at: since };
+            known = Some(entry);
+            let states = &mut self.world.devices[index as usize].states;
+            match place {
+                Ok(place) => states[place] = entry,
+                Err(place) => states.insert(place, entry),
+            }
+        }
+        let Some(entry) = known else { return };
+        let Some(rule) = &self.rules[rule_index as usize] else { return };
+        let scene =
+            Scene { rule, world: &self.world, keys: &self.keys, zones: &self.zones, device: index };
+        let rule_state = self.states.get_mut(entry.state);
+        scene.remember(rule_state, touches, source);
+        let count = &mut self.counts[rule_index as usize];
+        scene.round(rule_state, count, at, trigger, out);
+        self.settle(index, rule_index, entry.state);
+    }
+
+    /// After a round: frees a state that has nothing to remember, and sees to
+    /// it that its next deadline is known.
+    pub(crate) fn settle(&mut self, index: u32, rule_index: u32, state_index: u32) {
+        let Some(rule) = &self.rules[rule_index as usize] else { return };
+        let rule_state = self.states.get_mut(state_index);
+        let (at, deadline) = (rule_state.at, rule_state.deadline(rule));
+        let idle = rule.stateless_when_idle && rule_state.is_idle(rule);
+        let device = &mut self.world.devices[index as usize];
+        if let Ok(place) = device.state_place(rule_index) {
+            device.states[place].at = at;
+            if idle {
+                device.states[place].state = state::NONE;
+                self.states.remove(state_index);
+                return;
+            }
+        }
+        if deadline < device.deadline {
+            device.deadline = deadline;
+            self.queue(index);
+        }
+    }
+}

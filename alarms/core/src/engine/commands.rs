@@ -1,0 +1,433 @@
+//! What enters besides readings: what people do to alarms, attributes, and
+//! profiles that are new, changed or gone.
+
+use std::sync::Arc;
+
+use schema::{
+    AlarmAction, AlarmId, AlarmProfile, Cause, ClearReason, Command, CommandBody, DeviceId,
+    LocationId, Originator, ProfileId, RuleId, Severity, TenantId, TimestampMs, Transition,
+    TransitionKind, Value,
+};
+
+use super::scene::{Scene, Trigger};
+use super::state::{self, Flaps, RuleCount, RuleState};
+use super::world::set_attribute;
+use super::{DeviceIndex, Engine, KeyIndex, Profile};
+use crate::identity;
+use crate::program::{self, Report, Rule};
+use crate::value::Scalar;
+
+/// What somebody does to one alarm.
+struct Deed<'a> {
+    alarm: AlarmId,
+    tenant: TenantId,
+    device: Option<DeviceId>,
+    location: Option<LocationId>,
+    rule: &'a RuleId,
+    severity: Severity,
+    by: &'a Arc<str>,
+    action: &'a AlarmAction,
+    at: TimestampMs,
+    cause: Cause,
+}
+
+impl Engine {
+    /// Applies a command from the journal.
+    ///
+    /// # Errors
+    /// A profile that does not pass [`crate::check`]; nothing has changed then.
+    pub fn command(
+        &mut self,
+        command: &Command,
+        cause: Cause,
+        out: &mut Vec<Transition>,
+    ) -> Result<(), Report> {
+        self.advance(command.at, out);
+        match &command.body {
+            CommandBody::Alarm { alarm, device, location, rule, severity, by, action } => {
+                self.deed(
+                    &Deed {
+                        alarm: *alarm,
+                        tenant: command.tenant,
+                        device: *device,
+                        location: *location,
+                        rule,
+                        severity: *severity,
+                        by,
+                        action,
+                        at: command.at,
+                        cause,
+                    },
+                    out,
+                );
+                Ok(())
+            }
+            CommandBody::ProfileSaved { profile, version, body } => {
+                let change = (*profile, *version, Some(body.clone()));
+                self.change_profile(command.tenant, change, command.at.0, cause, out)
+            }
+            CommandBody::ProfileDeleted { profile, version } => {
+                let change = (*profile, *version, None);
+                self.change_profile(command.tenant, change, command.at.0, cause, out)
+            }
+            CommandBody::Attribute { location, key, value } => {
+                let value = value.as_ref().and_then(Scalar::from_json);
+                self.shared_attribute(command, *location, key, value, cause, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// An attribute of a device was set, or deleted where there is no value.
+    /// `by_platform` tells ThingsBoard's shared scope from its client scope.
+    #[allow(clippy::too_many_arguments, reason = "the columns of one row of the journal")]
+    pub fn attribute(
+        &mut self,
+        device: DeviceIndex,
+        by_platform: bool,
+        key: KeyIndex,
+        value: Option<Value<'_>>,
+        at: TimestampMs,
+        received_at: TimestampMs,
+        cause: Cause,
+        out: &mut Vec<Transition>,
+    ) {
+        self.advance(received_at, out);
+        let attributes = &mut self.world.devices[device.0 as usize].attributes;
+        attributes.retain(|(known, platform, _)| *known != key.0 || *platform != by_platform);
+        if let Some(value) = value {
+            attributes.push((key.0, by_platform, value.into()));
+        }
+        self.fire_due(device.0, at.0, out);
+        self.reevaluate(device.0, key.0, at.0, Trigger::change(cause, received_at.0), out);
+    }
+
+    /// An attribute of a location or a tenant changed.
+    fn shared_attribute(
+        &mut self,
+        command: &Command,
+        location: Option<LocationId>,
+        key: &str,
+        value: Option<Scalar>,
+        cause: Cause,
+        out: &mut Vec<Transition>,
+    ) {
+        let name = self.keys.intern(key);
+        let tenant = self.world.tenant(command.tenant);
+        let devices: Vec<u32> = match location {
+            None => {
+                set_attribute(&mut self.world.tenants[tenant as usize].attributes, name, value);
+                self.devices_of(tenant)
+            }
+            Some(id) => {
+                let zones = &mut self.zones;
+                let place = self.world.location(id, tenant, "", "UTC", zones);
+                let location = &mut self.world.locations[place as usize];
+                set_attribute(&mut location.attributes, name, value);
+                location.devices.clone()
+            }
+        };
+        let trigger = Trigger::change(cause, command.at.0);
+        for device in devices {
+            self.reevaluate(device, name, command.at.0, trigger, out);
+        }
+    }
+
+    fn devices_of(&self, tenant: u32) -> Vec<u32> {
+        let all = (0u32..).zip(&self.world.devices);
+        all.filter(|(_, device)| device.tenant == tenant).map(|(index, _)| index).collect()
+    }
+
+    /// Runs the rules of a device whose limits come from an attribute.
+    fn reevaluate(
+        &mut self,
+        device: u32,
+        attribute: u32,
+        at: i64,
+        trigger: Trigger,
+        out: &mut Vec<Transition>,
+    ) {
+        let class = self.world.device(device).class as usize;
+        let rules = &self.world.tenant_of(device).classes[class].rules;
+        let looks = |rule: &u32| {
+            let rule = self.rules[*rule as usize].as_ref();
+            rule.is_some_and(|rule| {
+                rule.attributes.contains(&attribute) && self.is_at(rule, device)
+            })
+        };
+        let affected: Vec<u32> = rules.iter().copied().filter(looks).collect();
+        for rule in affected {
+            self.fire_rule_due(device, rule, at, out);
+            self.round(device, rule, at, trigger, &[], device, out);
+        }
+    }
+
+    /// False where the rule belongs to another device of the location.
+    fn is_at(&self, rule: &Rule, device: u32) -> bool {
+        rule.anchor.as_ref().is_none_or(|anchor| *anchor == self.world.device(device).name)
+    }
+
+    fn deed(&mut self, deed: &Deed<'_>, out: &mut Vec<Transition>) {
+        let kind = match deed.action {
+            AlarmAction::Acknowledge => TransitionKind::Acknowledged,
+            AlarmAction::Unacknowledge => TransitionKind::Unacknowledged,
+            AlarmAction::Clear => TransitionKind::Cleared { reason: ClearReason::Person },
+            AlarmAction::Shelve { until } => TransitionKind::Shelved { until: *until },
+            AlarmAction::Unshelve => TransitionKind::Unshelved { by_time: false },
+            AlarmAction::Comment { text } => TransitionKind::Commented { text: text.clone() },
+            AlarmAction::Assign { to } => TransitionKind::Assigned { to: to.clone() },
+        };
+        let found = deed.device.and_then(|device| self.find_alarm(device, deed.alarm));
+        let Some((device, place)) = found else {
+            // The alarm is over, or a system's: only what can be done to such a
+            // one is told, and the store sees to what was so already.
+            let over = !matches!(
+                deed.action,
+                AlarmAction::Clear | AlarmAction::Shelve { .. } | AlarmAction::Unshelve
+            );
+            if over {
+                out.push(deed.of_forgotten(kind));
+            }
+            return;
+        };
+        let rule_state = self.states.get_mut(place);
+        let rule_index = rule_state.rule;
+        let Some(rule) = &self.rules[rule_index as usize] else { return };
+        let count = &mut self.counts[rule_index as usize];
+        let (world, keys, zones) = (&self.world, &self.keys, &self.zones);
+        let scene = Scene { rule, world, keys, zones, device };
+        do_to(&scene, rule_state, count, deed, kind, out);
+        self.settle(device, rule_index, place);
+    }
+
+    fn find_alarm(&self, device: DeviceId, alarm: AlarmId) -> Option<(u32, u32)> {
+        let index = self.device(device)?.0;
+        let entries = self.world.device(index).states.iter();
+        let found = entries.filter(|entry| entry.state != state::NONE).find(|entry| {
+            let active = self.states.get(entry.state).alarm.as_ref();
+            active.is_some_and(|active| active.id == alarm)
+        });
+        found.map(|entry| (index, entry.state))
+    }
+
+    /// Row 10. An older version than the one in force changes nothing.
+    fn change_profile(
+        &mut self,
+        tenant: TenantId,
+        (id, version, document): (ProfileId, u64, Option<Arc<AlarmProfile>>),
+        at: i64,
+        cause: Cause,
+        out: &mut Vec<Transition>,
+    ) -> Result<(), Report> {
+        if self.profiles.get(&id).is_some_and(|known| known.version >= version) {
+            return Ok(());
+        }
+        let compiled = match &document {
+            Some(document) => {
+                program::compile(tenant, id, document, &mut self.keys, &mut self.zones)?
+            }
+            None => Vec::new(),
+        };
+        let old = self.profiles.remove(&id).map_or_else(Vec::new, |profile| profile.rules);
+        let (rules, changed) = self.place_rules(&old, compiled);
+        self.profiles.insert(id, Profile { tenant, version, document, rules: rules.clone() });
+        let tenant = self.world.tenant(tenant);
+        self.world.tenants[tenant as usize].classes.clear();
+        let devices = self.devices_of(tenant);
+        for &device in &devices {
+            self.classify(device);
+        }
+        let wired: std::collections::BTreeSet<u32> =
+            devices.iter().map(|device| self.world.device(*device).location).collect();
+        for location in wired {
+            self.wire_location(location);
+        }
+        let trigger = Trigger::change(cause, at);
+        for device in devices {
+            self.end_rules_that_are_gone(device, &old, at, trigger, out);
+            self.begin_changed_rules(device, &changed, at, trigger, out);
+        }
+        for rule in old {
+            if !rules.contains(&rule) {
+                self.rules[rule as usize] = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives compiled rules their places: a rule keeps its place by its key, and
+    /// its very program where it was not edited. Also says which were edited.
+    fn place_rules(&mut self, old: &[u32], compiled: Vec<Rule>) -> (Vec<u32>, Vec<u32>) {
+        let (mut places, mut changed) = (Vec::new(), Vec::new());
+        for rule in compiled {
+            let known = old.iter().copied().find(|place| {
+                let known = self.rules[*place as usize].as_ref();
+                known.is_some_and(|known| known.id == rule.id)
+            });
+            let Some(place) = known else {
+                places.push(self.add_rule(rule));
+                continue;
+            };
+            let same = self.rules[place as usize].as_ref().is_some_and(|k| k.source == rule.source);
+            if !same {
+                self.rules[place as usize] = Some(rule);
+                changed.push(place);
+            }
+            places.push(place);
+        }
+        (places, changed)
+    }
+
+    fn add_rule(&mut self, rule: Rule) -> u32 {
+        self.rules.push(Some(rule));
+        self.counts.push(RuleCount::default());
+        u32::try_from(self.rules.len() - 1).expect("fewer rules than 2^32 in an engine's life")
+    }
+
+    /// Clears the alarms of rules that a device no longer has.
+    fn end_rules_that_are_gone(
+        &mut self,
+        device: u32,
+        old: &[u32],
+        at: i64,
+        trigger: Trigger,
+        out: &mut Vec<Transition>,
+    ) {
+        for &index in old {
+            let class = self.world.device(device).class as usize;
+            if self.world.tenant_of(device).classes[class].rules.binary_search(&index).is_ok() {
+                continue;
+            }
+            let Ok(place) = self.world.device(device).state_place(index) else { continue };
+            let entry = self.world.devices[device as usize].states.remove(place);
+            if entry.state == state::NONE {
+                continue;
+            }
+            let Some(mut rule_state) = self.states.remove(entry.state) else { continue };
+            let Some(rule) = &self.rules[index as usize] else { continue };
+            let (world, keys, zones) = (&self.world, &self.keys, &self.zones);
+            let scene = Scene { rule, world, keys, zones, device };
+            if let Some(alarm) = &rule_state.alarm {
+                let kind = TransitionKind::Cleared { reason: ClearReason::RuleRemoved };
+                out.push(scene.transition(alarm, kind, at, trigger));
+                let count = &mut self.counts[index as usize];
+                scene.forget(&mut rule_state, count, at, trigger, out);
+            }
+        }
+    }
+
+    /// A changed rule keeps its alarm, starts its timers and counters anew, and
+    /// is run again where it had something going.
+    fn begin_changed_rules(
+        &mut self,
+        device: u32,
+        changed: &[u32],
+        at: i64,
+        trigger: Trigger,
+        out: &mut Vec<Transition>,
+    ) {
+        for &index in changed {
+            let Ok(place) = self.world.device(device).state_place(index) else { continue };
+            let entry = self.world.device(device).states[place];
+            let Some(rule) = &self.rules[index as usize] else { continue };
+            if entry.state == state::NONE {
+                continue;
+            }
+            let old = self.states.get_mut(entry.state);
+            let mut fresh = RuleState::new(rule, device, index, old.at);
+            fresh.alarm = old.alarm.take();
+            fresh.on = old.on.take();
+            fresh.cleared_at = old.cleared_at;
+            if fresh.alarm.is_some() != fresh.on.is_some() {
+                // It was flapping, and the rule's own view was off.
+                fresh.on = fresh.alarm.as_ref().map(|alarm| super::state::On {
+                    severity: alarm.severity,
+                    since: old.at,
+                    last_true: old.at,
+                    clear_since: None,
+                    latched: false,
+                });
+            }
+            *old = fresh;
+            self.round(device, index, at, trigger, &[], device, out);
+        }
+    }
+}
+
+/// Does what is asked to an alarm that is active. What is so already is not
+/// told again.
+fn do_to(
+    scene: &Scene<'_>,
+    rule_state: &mut RuleState,
+    count: &mut RuleCount,
+    deed: &Deed<'_>,
+    kind: TransitionKind,
+    out: &mut Vec<Transition>,
+) {
+    let Some(alarm) = &mut rule_state.alarm else { return };
+    let changes = match deed.action {
+        AlarmAction::Acknowledge => !std::mem::replace(&mut alarm.acknowledged, true),
+        AlarmAction::Unacknowledge => std::mem::replace(&mut alarm.acknowledged, false),
+        AlarmAction::Shelve { until } => {
+            let later = *until > deed.at;
+            if later {
+                alarm.shelved_until = Some(*until);
+            }
+            later
+        }
+        AlarmAction::Unshelve => alarm.shelved_until.take().is_some(),
+        AlarmAction::Clear | AlarmAction::Comment { .. } | AlarmAction::Assign { .. } => true,
+    };
+    if !changes {
+        return;
+    }
+    let trigger = Trigger::change(deed.cause, deed.at.0);
+    let mut transition = scene.transition(alarm, kind, deed.at.0, trigger);
+    transition.by = Some(deed.by.clone());
+    out.push(transition);
+    let latched = rule_state.on.as_ref().is_some_and(|on| on.latched);
+    match deed.action {
+        AlarmAction::Clear => {
+            rule_state.on = None;
+            rule_state.cleared_at = None;
+            rule_state.wake = i64::MAX;
+            rule_state.flaps = Flaps::default();
+            rule_state.reset_conditions();
+            scene.forget(rule_state, count, deed.at.0, trigger, out);
+        }
+        AlarmAction::Acknowledge if latched => {
+            let kind = TransitionKind::Cleared { reason: ClearReason::Condition };
+            if let Some(alarm) = &rule_state.alarm {
+                out.push(scene.transition(alarm, kind, deed.at.0, trigger));
+            }
+            let at = rule_state.at;
+            scene.turn_off(rule_state, at);
+            scene.forget(rule_state, count, deed.at.0, trigger, out);
+        }
+        _ => {}
+    }
+}
+
+impl Deed<'_> {
+    /// A transition of an alarm that the engine no longer holds.
+    fn of_forgotten(&self, kind: TransitionKind) -> Transition {
+        let originator = self.device.map_or(Originator::Tenant(self.tenant), Originator::Device);
+        let id = identity::transition_id(originator, self.rule, kind.as_str(), self.at, self.cause);
+        Transition {
+            id,
+            alarm: self.alarm,
+            tenant: self.tenant,
+            location: self.location,
+            originator,
+            rule: self.rule.clone(),
+            kind,
+            at: self.at,
+            received_at: self.at,
+            severity: self.severity,
+            cause: self.cause,
+            by: Some(self.by.clone()),
+            description: String::new(),
+            values: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Puts a snapshot's parts back in their places.
+
+use super::state::NONE;
+use super::{Engine, RuleState, World};
+use crate::snapshot::RestoreError;
+
+impl Engine {
+    /// All states in the order of devices and their entries.
+    pub(crate) fn ordered_states(&self) -> Vec<RuleState> {
+        let entries = self.world.devices.iter().flat_map(|device| &device.states);
+        entries
+            .filter(|entry| entry.state != NONE)
+            .map(|entry| self.states.get(entry.state).clone())
+            .collect()
+    }
+
+    /// Takes devices and states over, and finds all that follows from them.
+    pub(crate) fn restore_world(
+        &mut self,
+        mut world: World,
+        states: Vec<RuleState>,
+    ) -> Result<(), RestoreError> {
+        let mut states = states.into_iter();
+        for device in &mut world.devices {
+            device.queued = i64::MAX;
+            device.deadline = i64::MAX;
+            for entry in &mut device.states {
+                if self.rules.len() <= entry.rule as usize {
+                    return Err(RestoreError::Rule);
+                }
+                if entry.state != NONE {
+                    let state = states.next().ok_or(RestoreError::Rule)?;
+                    entry.state = self.states.add(state);
+                }
+            }
+        }
+        for location in &mut world.locations {
+            location.zone = self.zones.or_utc(&location.time_zone);
+        }
+        world.rebuild_index();
+        self.world = world;
+        for index in 0..u32::try_from(self.world.devices.len()).unwrap_or(u32::MAX) {
+            self.device_index.insert(self.world.device(index).id.0, index);
+            self.classify(index);
+        }
+        for place in 0..u32::try_from(self.world.locations.len()).unwrap_or(u32::MAX) {
+            self.wire_location(place);
+        }
+        for index in 0..u32::try_from(self.world.devices.len()).unwrap_or(u32::MAX) {
+            self.world.devices[index as usize].deadline = self.earliest(index);
+            self.queue(index);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! One rule of one device with all that it may look at.
+
+use std::sync::Arc;
+
+use schema::{
+    AlarmId, Cause, LocationId, Originator, ProfileId, RuleId, Severity, TimestampMs, Transition,
+    TransitionKind,
+};
+
+use super::state::{Active, RuleState};
+use super::world::{Keys, World};
+use crate::identity;
+use crate::program::{Context, History, HistoryKind, Holds, KeyRef, Rule, Shift, Touch, Zones};
+use crate::value::Scalar;
+
+/// Why a round is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trigger {
+    pub cause: Cause,
+    pub received_at: i64,
+    /// A reading of the rule's keys, which counts and recurs; a deadline or an
+    /// attribute does not.
+    pub reading: bool,
+}
+
+impl Trigger {
+    pub fn reading(cause: Cause, received_at: i64) -> Self {
+        Self { cause, received_at, reading: true }
+    }
+
+    pub fn change(cause: Cause, received_at: i64) -> Self {
+        Self { cause, received_at, reading: false }
+    }
+
+    /// The deadline at `at`.
+    pub fn deadline(at: i64) -> Self {
+        Self { cause: Cause::Deadline, received_at: at, reading: false }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    pub rule: &'a Rule,
+    pub world: &'a World,
+    pub keys: &'a Keys,
+    pub zones: &'a Zones,
+    pub device: u32,
+}
+
+/// A scene with the rule's memory.
+pub(crate) struct View<'a> {
+    pub scene: Scene<'a>,
+    pub histories: &'a [History],
+}
+
+impl Context for View<'_> {
+    fn last(&self, key: &KeyRef) -> Option<(&Scalar, i64)> {
+        self.scene.last(key)
+    }
+
+    fn attribute(&self, name: u32) -> Option<&Scalar> {
+        let device = self.scene.world.device(self.scene.device);
+        let own = |platform: bool| {
+            let mut found = device.attributes.iter().filter(|(key, _, _)| *key == name);
+            found.find(|(_, by_platform, _)| *by_platform == platform).map(|(_, _, value)| value)
+        };
+        let shared = |list: &'_ [(u32, Scalar)]| list.iter().position(|(key, _)| *key == name);
+        let location = self.scene.world.location_of(self.scene.device);
+        let tenant = self.scene.world.tenant_of(self.scene.device);
+        own(true)
+            .or_else(|| own(false))
+            .or_else(|| shared(&location.attributes).map(|place| &location.attributes[place].1))
+            .or_else(|| shared(&tenant.attributes).map(|place| &tenant.attributes[place].1))
+    }
+
+    fn history(&self, place: usize) -> Option<&History> {
+        self.histories.get(place)
+    }
+
+    fn history_kind(&self, place: usize) -> HistoryKind {
+        self.scene.rule.histories[place].kind
+    }
+}
+
+impl<'a> Scene<'a> {
+    pub fn last(&self, key: &KeyRef) -> Option<(&'a Scalar, i64)> {
+        let device = match &key.device {
+            None => self.device,
+            Some(name) => *self.world.location_of(self.device).named.get(name)?,
+        };
+        let cell = self.world.device(device).cell(key.key)?;
+        Some((&cell.value, cell.at))
+    }
+
+    /// True when a rule at rest has something to do at `at`: a raise condition
+    /// holds, or may come to hold with no input.
+    pub fn stirs(&self, at: i64) -> bool {
+        let view = View { scene: *self, histories: &[] };
+        self.rule.raises.iter().any(|(_, condition)| {
+            let mut holds = Holds::new(at, Shift::None);
+            holds.tree(&condition.tree, &view) || holds.wake != i64::MAX
+        })
+    }
+
+    /// Puts touched readings into the rule's memory.
+    pub fn remember(&self, state: &mut RuleState, touches: &[Touch], source: u32) {
+        for (spec, history) in self.rule.histories.iter().zip(&mut state.histories) {
+            let of = match &spec.key.device {
+                None => Some(self.device),
+                Some(name) => self.world.location_of(self.device).named.get(name).copied(),
+            };
+            if of != Some(source) {
+                continue;
+            }
+            if let Some(touch) = touches.iter().find(|touch| touch.key == spec.key.key) {
+                history.touch(spec.kind, touch);
+            }
+        }
+    }
+
+    /// A transition of the rule's alarm.
+    pub fn transition(
+        &self,
+        alarm: &Active,
+        kind: TransitionKind,
+        at: i64,
+        trigger: Trigger,
+    ) -> Transition {
+        let originator = Originator::Device(self.world.device(self.device).id);
+        let at = TimestampMs(at);
+        let id =
+            identity::transition_id(originator, &self.rule.id, kind.as_str(), at, trigger.cause);
+        let values =
+            self.rule.keys.iter().filter_map(|key| {
+                self.last(key).map(|(value, _)| (key.name.clone(), value.to_json()))
+            });
+        Transition {
+            id,
+            alarm: alarm.id,
+            tenant: self.rule.tenant,
+            location: Some(self.world.location_of(self.device).id),
+            originator,
+            rule: self.rule.id.clone(),
+            kind,
+            at,
+            received_at: TimestampMs(trigger.received_at),
+            severity: alarm.severity,
+            cause: trigger.cause,
+            by: None,
+            description: self.describe(alarm.severity),
+            values: values.collect(),
+        }
+    }
+
+    /// The raising transition and its alarm.
+    pub fn raise(&self, severity: Severity, at: i64, trigger: Trigger) -> (Active, Transition) {
+        let id = AlarmId(0);
+        let mut alarm = Active { id, severity, acknowledged: false, shelved_until: None };
+        let mut transition = self.transition(&alarm, TransitionKind::Raised, at, trigger);
+        alarm.id = identity::alarm_id(transition.id);
+        transition.alarm = alarm.id;
+        (alarm, transition)
+    }
+
+    /// A transition of the tenant's own alarm about this rule's limit. It is the
+    /// same alarm whichever device runs into it.
+    pub fn limit_transition(
+        &self,
+        alarm: Option<AlarmId>,
+        kind: TransitionKind,
+        at: i64,
+        trigger: Trigger,
+    ) -> Transition {
+        let originator = Originator::Tenant(self.rule.tenant);
+        let key = format!("alarm_limit/{}/{}", self.rule.id.profile, self.rule.id.key);
+        let rule = RuleId { profile: ProfileId::SYSTEM, key: key.into() };
+        let at = TimestampMs(at);
+        let id = identity::transition_id(originator, &rule, kind.as_str(), at, trigger.cause);
+        let limit = self.rule.switches.max_active;
+        Transition {
+            id,
+            alarm: alarm.unwrap_or_else(|| identity::alarm_id(id)),
+            tenant: self.rule.tenant,
+            location: None::<LocationId>,
+            originator,
+            rule,
+            kind,
+            at,
+            received_at: TimestampMs(trigger.received_at),
+            severity: Severity::Major,
+            cause: trigger.cause,
+            by: None,
+            description: format!(
+                "Rule {} has {limit} active alarms, its limit; further ones are not raised until some are cleared",
+                self.rule.id.key
+            ),
+            values: vec![("max_active".into(), limit.into())],
+        }
+    }
+
+    fn describe(&self, severity: Severity) -> String {
+        let device = self.world.device(self.device);
+        self.rule.description.fill(|name| match name {
+            "device" => Some(device.name.to_string()),
+            "location" => Some(self.world.location_of(self.device).name.to_string()),
+            "rule" => Some(self.rule.id.key.to_string()),
+            "severity" => Some(severity.to_string()),
+            key => self.value_text(key),
+        })
+    }
+
+    fn value_text(&self, written: &str) -> Option<String> {
+        let (device, key) = match written.split_once('/') {
+            Some((device, key)) => (Some(Arc::from(device)), key),
+            None => (None, written),
+        };
+        let key = KeyRef { device, key: self.keys.find(key)?, name: written.into() };
+        Some(match self.last(&key)?.0.to_json() {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        })
+    }
+}

@@ -1,0 +1,281 @@
+//! What one rule remembers of one device.
+
+use std::collections::VecDeque;
+
+use schema::{AlarmId, Severity, TimestampMs};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::limits::FLAP_STATES;
+use crate::program::{History, Kind, Rule};
+
+/// No state: the rule is at rest for the device.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// A rule's place in a device's short list. It stays when the state is freed,
+/// because a rule's time never runs backwards.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub rule: u32,
+    #[serde(with = "present")]
+    pub state: u32,
+    /// The time of its latest round.
+    pub at: i64,
+}
+
+/// In a snapshot only whether there is a state: places differ from run to run.
+mod present {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub fn serialize<S: Serializer>(state: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(*state != super::NONE)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        Ok(if bool::deserialize(deserializer)? { 0 } else { super::NONE })
+    }
+}
+
+/// The alarm as everybody sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Active {
+    pub id: AlarmId,
+    pub severity: Severity,
+    pub acknowledged: bool,
+    pub shelved_until: Option<TimestampMs>,
+}
+
+/// The rule's own view of being active; differs from [`Active`] only while
+/// flapping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct On {
+    pub severity: Severity,
+    pub since: i64,
+    /// When a raise condition was last found true.
+    pub last_true: i64,
+    /// Since when the clear condition is true.
+    pub clear_since: Option<i64>,
+    /// Clear came true, and only the acknowledgement is missing.
+    pub latched: bool,
+}
+
+/// Timer and counter of one condition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Temporal {
+    /// Since when it has been true; `i64::MIN` while it is not.
+    pub since: i64,
+    /// The last reading while true.
+    pub last: i64,
+    /// When its schedule next ends.
+    pub until: i64,
+    /// The readings that count, the oldest first.
+    pub times: VecDeque<i64>,
+}
+
+impl Temporal {
+    pub const fn new() -> Self {
+        Self { since: i64::MIN, last: i64::MIN, until: i64::MAX, times: VecDeque::new() }
+    }
+
+    pub fn reset(&mut self) {
+        self.since = i64::MIN;
+        self.last = i64::MIN;
+        self.until = i64::MAX;
+        self.times.clear();
+    }
+
+    pub fn is_pending(&self) -> bool {
+        self.since != i64::MIN
+    }
+}
+
+/// The last states of a rule, the newest in bit 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Flaps {
+    bits: u32,
+    count: u32,
+    pub flapping: bool,
+}
+
+impl Flaps {
+    pub fn push(&mut self, on: bool) {
+        self.bits = ((self.bits << 1) | u32::from(on)) & ((1 << FLAP_STATES) - 1);
+        self.count = (self.count + 1).min(FLAP_STATES);
+    }
+
+    /// The weighted share of changes, in percent: the newest weighs 1.2, the
+    /// oldest 0.8. States that were not yet seen count as unchanged.
+    pub fn share(self) -> f64 {
+        let last = FLAP_STATES - 1;
+        let mut sum = 0.0;
+        for place in 0..self.count.saturating_sub(1).min(last) {
+            let changed = (self.bits >> place) & 1 != (self.bits >> (place + 1)) & 1;
+            if changed {
+                sum += 1.2 - 0.4 * f64::from(place) / f64::from(last - 1);
+            }
+        }
+        sum / f64::from(last) * 100.0
+    }
+}
+
+/// The state of one rule for one device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RuleState {
+    pub device: u32,
+    pub rule: u32,
+    /// The time of its latest round; never runs backwards.
+    pub at: i64,
+    /// When to look again although nothing arrives.
+    pub wake: i64,
+    pub on: Option<On>,
+    pub alarm: Option<Active>,
+    /// When it last ended by its rule or by time.
+    pub cleared_at: Option<i64>,
+    pub flaps: Flaps,
+    pub conditions: SmallVec<[Temporal; 2]>,
+    pub histories: Vec<History>,
+}
+
+impl RuleState {
+    pub fn new(rule: &Rule, device: u32, index: u32, at: i64) -> Self {
+        Self {
+            device,
+            rule: index,
+            at,
+            wake: i64::MAX,
+            on: None,
+            alarm: None,
+            cleared_at: None,
+            flaps: Flaps::default(),
+            conditions: (0..rule.slots).map(|_| Temporal::new()).collect(),
+            histories: rule.histories.iter().map(|spec| History::new(spec.kind)).collect(),
+        }
+    }
+
+    /// All timers and counters as if nothing had been; the alarm is the caller's.
+    pub fn reset_conditions(&mut self) {
+        for condition in &mut self.conditions {
+            condition.reset();
+        }
+    }
+
+    /// True when forgetting it changes nothing.
+    pub fn is_idle(&self, rule: &Rule) -> bool {
+        let again = rule.switches.re_alarm_after;
+        let resting = self.cleared_at.is_none_or(|at| at.saturating_add(again) <= self.at);
+        self.on.is_none()
+            && self.alarm.is_none()
+            && resting
+            && self.wake == i64::MAX
+            && self.conditions.iter().all(|c| !c.is_pending() && c.times.is_empty())
+    }
+
+    /// The earliest time at which it must be looked at although nothing arrives.
+    pub fn deadline(&self, rule: &Rule) -> i64 {
+        let mut earliest = self.wake;
+        let mut add = |at: i64| {
+            if at > self.at {
+                earliest = earliest.min(at);
+            }
+        };
+        let conditions = rule.raises.iter().map(|(_, condition)| condition);
+        let clears = rule.clear_by_severity.iter().map(|(_, condition)| condition);
+        for condition in conditions.chain(clears).chain(rule.clear.as_ref()) {
+            let temporal = &self.conditions[condition.slot];
+            if let Kind::Duration(length) = condition.kind
+                && temporal.is_pending()
+            {
+                add(temporal.since.saturating_add(length));
+            }
+        }
+        if let Some(on) = &self.on {
+            if let Some(since) = on.clear_since {
+                add(on.clear_due(since, rule));
+            }
+            if let Some(after) = rule.switches.auto_clear_after {
+                add(on.last_true.saturating_add(after));
+            }
+        }
+        if let Some(until) = self.alarm.as_ref().and_then(|alarm| alarm.shelved_until) {
+            add(until.0);
+        }
+        earliest
+    }
+}
+
+impl On {
+    /// When a clear condition that is true since `since` ends the alarm.
+    pub fn clear_due(&self, since: i64, rule: &Rule) -> i64 {
+        let delayed = since.saturating_add(rule.switches.off_delay);
+        delayed.max(self.since.saturating_add(rule.switches.min_on))
+    }
+}
+
+/// How many alarms of a rule are active, and the system alarm that says that no
+/// more are raised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RuleCount {
+    pub active: u32,
+    pub limit: Option<AlarmId>,
+}
+
+/// All states, in places that are used again.
+#[derive(Debug, Default)]
+pub(crate) struct States {
+    places: Vec<Option<RuleState>>,
+    free: Vec<u32>,
+}
+
+impl States {
+    pub fn add(&mut self, state: RuleState) -> u32 {
+        if let Some(place) = self.free.pop() {
+            self.places[place as usize] = Some(state);
+            return place;
+        }
+        self.places.push(Some(state));
+        u32::try_from(self.places.len() - 1).expect("memory ends before 2^32 states")
+    }
+
+    /// # Panics
+    /// If there is no such state, which would be a defect of the engine.
+    pub fn get(&self, place: u32) -> &RuleState {
+        self.places[place as usize].as_ref().expect("an entry's state is there")
+    }
+
+    /// # Panics
+    /// If there is no such state, which would be a defect of the engine.
+    pub fn get_mut(&mut self, place: u32) -> &mut RuleState {
+        self.places[place as usize].as_mut().expect("an entry's state is there")
+    }
+
+    pub fn remove(&mut self, place: u32) -> Option<RuleState> {
+        let state = self.places[place as usize].take();
+        if state.is_some() {
+            self.free.push(place);
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_changes_is_weighed() {
+        let mut flaps = Flaps::default();
+        for _ in 0..FLAP_STATES {
+            flaps.push(false);
+        }
+        assert!(flaps.share().abs() < 1e-9);
+        for state in 0..FLAP_STATES {
+            flaps.push(state % 2 == 0);
+        }
+        assert!((flaps.share() - 100.0).abs() < 1e-9, "{}", flaps.share());
+        let mut newest = Flaps::default();
+        newest.push(false);
+        newest.push(true);
+        assert!((newest.share() - 6.0).abs() < 1e-9, "{}", newest.share());
+    }
+}

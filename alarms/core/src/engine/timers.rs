@@ -1,0 +1,164 @@
+//! Deadlines: what becomes due although nothing arrives.
+
+use std::cmp::Reverse;
+
+use schema::{TimestampMs, Transition};
+
+use super::Engine;
+use super::scene::Trigger;
+use super::state;
+use crate::program::Kind;
+
+impl Engine {
+    /// The clock has come to `now`: fires, at their own times, the deadlines of
+    /// all devices that have been silent for the grace. An earlier time than
+    /// the clock's changes nothing. Returns whether anything was due.
+    pub fn advance(&mut self, now: TimestampMs, out: &mut Vec<Transition>) -> bool {
+        self.clock = self.clock.max(now.0);
+        let mut fired = false;
+        while let Some(&Reverse((wake, index))) = self.wakes.peek() {
+            if wake > self.clock {
+                break;
+            }
+            self.wakes.pop();
+            let device = &mut self.world.devices[index as usize];
+            if device.queued != wake {
+                continue;
+            }
+            device.queued = i64::MAX;
+            self.world.devices[index as usize].deadline = self.earliest(index);
+            let Some(wake) = self.wake_of(index) else { continue };
+            if wake <= self.clock {
+                let lateness = self.lateness(index);
+                let horizon =
+                    self.clock.saturating_sub(self.options.grace_ms).saturating_sub(lateness);
+                self.release(index, horizon, out);
+                self.fire_due(index, horizon, out);
+                fired = true;
+            }
+            self.queue(index);
+        }
+        fired
+    }
+
+    /// The clock's time at which [`Engine::advance`] next has something to do,
+    /// if nothing arrives before; it may turn out to be nothing.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<TimestampMs> {
+        self.wakes.peek().map(|Reverse((wake, _))| TimestampMs(*wake))
+    }
+
+    pub(crate) fn lateness(&self, index: u32) -> i64 {
+        let class = self.world.device(index).class;
+        let classes = &self.world.tenant_of(index).classes;
+        classes.get(class as usize).map_or(0, |class| class.lateness)
+    }
+
+    /// When a silent device must be seen to.
+    fn wake_of(&self, index: u32) -> Option<i64> {
+        let device = self.world.device(index);
+        let held = device.held.as_ref().and_then(|held| held.groups.front());
+        let earliest = held.map_or(device.deadline, |group| device.deadline.min(group.at));
+        if earliest == i64::MAX {
+            return None;
+        }
+        let due = earliest.saturating_add(self.lateness(index));
+        Some(due.max(device.received).saturating_add(self.options.grace_ms))
+    }
+
+    /// Puts a device in the queue of those to be seen to.
+    pub(crate) fn queue(&mut self, index: u32) {
+        let Some(wake) = self.wake_of(index) else { return };
+        let device = &mut self.world.devices[index as usize];
+        if wake < device.queued {
+            device.queued = wake;
+            self.wakes.push(Reverse((wake, index)));
+        }
+    }
+
+    /// The earliest deadline of a device's rules.
+    pub(crate) fn earliest(&self, index: u32) -> i64 {
+        let entries = self.world.device(index).states.iter();
+        entries.map(|entry| self.deadline_of(entry)).min().unwrap_or(i64::MAX)
+    }
+
+    fn deadline_of(&self, entry: &state::Entry) -> i64 {
+        match &self.rules[entry.rule as usize] {
+            Some(rule) if entry.state != state::NONE => self.states.get(entry.state).deadline(rule),
+            _ => i64::MAX,
+        }
+    }
+
+    /// Fires a device's deadlines at or before `until`, the earliest first and
+    /// those of one time in the order of their rules.
+    pub(crate) fn fire_due(&mut self, index: u32, until: i64, out: &mut Vec<Transition>) {
+        loop {
+            let entries = self.world.device(index).states.iter();
+            let next =
+                entries.map(|entry| (self.deadline_of(entry), entry.rule)).min_by_key(|due| *due);
+            let Some((at, rule)) = next else {
+                self.world.devices[index as usize].deadline = i64::MAX;
+                return;
+            };
+            self.world.devices[index as usize].deadline = at;
+            if at > until {
+                return;
+            }
+            self.round(index, rule, at, Trigger::deadline(at), &[], index, out);
+        }
+    }
+
+    /// Fires one rule's deadlines at or before `until`.
+    pub(crate) fn fire_rule_due(
+        &mut self,
+        index: u32,
+        rule: u32,
+        until: i64,
+        out: &mut Vec<Transition>,
+    ) {
+        loop {
+            let device = self.world.device(index);
+            let Ok(place) = device.state_place(rule) else { return };
+            let at = self.deadline_of(&device.states[place]);
+            if at > until {
+                return;
+            }
+            self.round(index, rule, at, Trigger::deadline(at), &[], index, out);
+        }
+    }
+
+    /// Breaks the durations of all rules on a key into which a silence fell.
+    pub(crate) fn interrupt_gaps(&mut self, index: u32, key: super::KeyIndex, at: i64) {
+        let device = self.world.device(index);
+        let Some(cell) = device.cell(key.0) else { return };
+        let class = &self.world.tenant_of(index).classes[device.class as usize];
+        for rule in class.list(cell.list).to_vec() {
+            self.interrupt_gap(index, rule, at);
+        }
+    }
+
+    /// Starts a rule's durations anew where its readings are further apart than
+    /// they are long: what was between is not known. A silence that the clock
+    /// has seen out has fired its deadline already.
+    pub(crate) fn interrupt_gap(&mut self, index: u32, rule: u32, at: i64) {
+        let device = self.world.device(index);
+        let Ok(place) = device.state_place(rule) else { return };
+        let entry = device.states[place];
+        let Some(rule) = &self.rules[rule as usize] else { return };
+        if entry.state == state::NONE || !rule.switches.gap_breaks_duration {
+            return;
+        }
+        let rule_state = self.states.get_mut(entry.state);
+        let conditions = rule.raises.iter().map(|(_, condition)| condition);
+        let clears = rule.clear_by_severity.iter().map(|(_, condition)| condition);
+        for condition in conditions.chain(clears).chain(rule.clear.as_ref()) {
+            let temporal = &mut rule_state.conditions[condition.slot];
+            if let Kind::Duration(length) = condition.kind
+                && temporal.is_pending()
+                && at.saturating_sub(temporal.last) > length
+            {
+                temporal.reset();
+            }
+        }
+    }
+}

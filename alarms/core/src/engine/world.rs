@@ -1,0 +1,254 @@
+//! Who there is and what was last said: devices, locations, tenants, keys.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use schema::{Cause, DeviceId, LocationId, TenantId};
+use serde::{Deserialize, Serialize};
+
+use super::DeviceDescription;
+use super::classes::Class;
+use super::state::Entry;
+use crate::map::Map;
+use crate::program::Zones;
+use crate::value::Scalar;
+
+/// Names of keys and attributes by their places.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    pub names: Vec<Arc<str>>,
+    index: Map<Arc<str>, u32>,
+}
+
+impl Keys {
+    pub fn intern(&mut self, name: &str) -> u32 {
+        if let Some(&known) = self.index.get(name) {
+            return known;
+        }
+        let place = u32::try_from(self.names.len()).expect("tenants' quotas keep keys below 2^32");
+        let name: Arc<str> = name.into();
+        self.names.push(name.clone());
+        self.index.insert(name, place);
+        place
+    }
+
+    pub fn find(&self, name: &str) -> Option<u32> {
+        self.index.get(name).copied()
+    }
+}
+
+/// The last value of one key of one device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Cell {
+    pub key: u32,
+    /// The rules that mention the key, in the device's class.
+    #[serde(skip)]
+    pub list: u32,
+    pub at: i64,
+    pub value: Scalar,
+}
+
+/// Readings that wait for earlier ones.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// In time order; those of one time in the order in which they came.
+    pub groups: VecDeque<HeldGroup>,
+    pub newest: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HeldGroup {
+    pub at: i64,
+    pub received_at: i64,
+    pub cause: Cause,
+    pub values: Vec<(u32, Scalar)>,
+}
+
+impl Held {
+    pub fn insert(&mut self, group: HeldGroup) {
+        self.newest = if self.groups.is_empty() { group.at } else { self.newest.max(group.at) };
+        let place = self.groups.partition_point(|held| held.at <= group.at);
+        self.groups.insert(place, group);
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Device {
+    pub id: DeviceId,
+    pub name: Arc<str>,
+    pub device_type: Option<Box<str>>,
+    pub tenant: u32,
+    pub location: u32,
+    /// Its place among the tenant's classes.
+    #[serde(skip)]
+    pub class: u32,
+    /// Sorted by key.
+    pub cells: Vec<Cell>,
+    /// (name, set by the platform, value); the platform's goes first.
+    pub attributes: Vec<(u32, bool, Scalar)>,
+    /// Sorted by rule.
+    pub states: Vec<Entry>,
+    pub held: Option<Box<Held>>,
+    /// No deadline of its rules comes before this.
+    #[serde(skip)]
+    pub deadline: i64,
+    /// The clock when it was last heard.
+    pub received: i64,
+    /// Its wake that counts in the engine's queue.
+    #[serde(skip)]
+    pub queued: i64,
+    /// Other devices' rules look at it.
+    #[serde(skip)]
+    pub watched: bool,
+}
+
+impl Device {
+    pub fn cell(&self, key: u32) -> Option<&Cell> {
+        let place = self.cells.binary_search_by_key(&key, |cell| cell.key).ok()?;
+        Some(&self.cells[place])
+    }
+
+    pub fn state_place(&self, rule: u32) -> Result<usize, usize> {
+        self.states.binary_search_by_key(&rule, |entry| entry.rule)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Location {
+    pub id: LocationId,
+    pub tenant: u32,
+    pub name: Arc<str>,
+    pub time_zone: Box<str>,
+    #[serde(skip)]
+    pub zone: u32,
+    pub devices: Vec<u32>,
+    pub attributes: Vec<(u32, Scalar)>,
+    /// Devices that rules name, by name.
+    #[serde(skip)]
+    pub named: Map<Arc<str>, u32>,
+    /// (device, key) to the (device, rule) pairs that look at it.
+    #[serde(skip)]
+    pub watchers: Map<(u32, u32), Vec<(u32, u32)>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Tenant {
+    pub id: TenantId,
+    pub attributes: Vec<(u32, Scalar)>,
+    #[serde(skip)]
+    pub classes: Vec<Class>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct World {
+    pub devices: Vec<Device>,
+    pub locations: Vec<Location>,
+    pub tenants: Vec<Tenant>,
+    #[serde(skip)]
+    location_index: Map<u64, u32>,
+    #[serde(skip)]
+    tenant_index: Map<u64, u32>,
+}
+
+impl World {
+    /// Finds locations and tenants again after a restore.
+    pub fn rebuild_index(&mut self) {
+        let locations = self.locations.iter().enumerate();
+        self.location_index = locations.map(|(place, l)| (l.id.0, index(place))).collect();
+        let tenants = self.tenants.iter().enumerate();
+        self.tenant_index = tenants.map(|(place, t)| (t.id.0, index(place))).collect();
+    }
+
+    pub fn device(&self, index: u32) -> &Device {
+        &self.devices[index as usize]
+    }
+
+    pub fn location_of(&self, index: u32) -> &Location {
+        &self.locations[self.device(index).location as usize]
+    }
+
+    pub fn tenant_of(&self, index: u32) -> &Tenant {
+        &self.tenants[self.device(index).tenant as usize]
+    }
+
+    pub fn tenant(&mut self, id: TenantId) -> u32 {
+        if let Some(&known) = self.tenant_index.get(&id.0) {
+            return known;
+        }
+        let place = index(self.tenants.len());
+        self.tenants.push(Tenant { id, attributes: Vec::new(), classes: Vec::new() });
+        self.tenant_index.insert(id.0, place);
+        place
+    }
+
+    /// The place of a location; `name` and `time_zone` count when it is new.
+    pub fn location(
+        &mut self,
+        id: LocationId,
+        tenant: u32,
+        name: &str,
+        time_zone: &str,
+        zones: &mut Zones,
+    ) -> u32 {
+        if let Some(&known) = self.location_index.get(&id.0) {
+            return known;
+        }
+        let place = index(self.locations.len());
+        self.locations.push(Location {
+            id,
+            tenant,
+            name: name.into(),
+            time_zone: time_zone.into(),
+            zone: zones.or_utc(time_zone),
+            devices: Vec::new(),
+            attributes: Vec::new(),
+            named: Map::default(),
+            watchers: Map::default(),
+        });
+        self.location_index.insert(id.0, place);
+        place
+    }
+
+    /// Adds a device that is not there yet.
+    pub fn add(&mut self, description: &DeviceDescription, zones: &mut Zones) -> u32 {
+        let tenant = self.tenant(description.tenant);
+        let location = self.location(
+            description.location,
+            tenant,
+            &description.location_name,
+            &description.time_zone,
+            zones,
+        );
+        let place = index(self.devices.len());
+        self.locations[location as usize].devices.push(place);
+        self.devices.push(Device {
+            id: description.device,
+            name: description.name.as_str().into(),
+            device_type: description.device_type.as_deref().map(Into::into),
+            tenant,
+            location,
+            class: 0,
+            cells: Vec::new(),
+            attributes: Vec::new(),
+            states: Vec::new(),
+            held: None,
+            deadline: i64::MAX,
+            received: i64::MIN,
+            queued: i64::MAX,
+            watched: false,
+        });
+        place
+    }
+}
+
+fn index(place: usize) -> u32 {
+    u32::try_from(place).expect("quotas keep devices, locations and tenants below 2^32")
+}
+
+/// Sets or deletes an attribute in a short list.
+pub(crate) fn set_attribute(list: &mut Vec<(u32, Scalar)>, name: u32, value: Option<Scalar>) {
+    list.retain(|(known, _)| *known != name);
+    if let Some(value) = value {
+        list.push((name, value));
+    }
+}

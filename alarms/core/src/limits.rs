@@ -1,0 +1,48 @@
+//! The engine's named limits.
+
+/// The most rules of one profile.
+pub const MAX_RULES: usize = 1_000;
+
+/// The deepest nesting of `all` and `any` in a condition.
+pub const MAX_NESTING: usize = 8;
+
+/// The most comparisons of one condition.
+pub const MAX_FILTERS: usize = 64;
+
+/// The most values of a list after `in` and `not in`.
+pub const MAX_LIST: usize = 256;
+
+/// The highest `times` of a repeating condition, each of which is remembered.
+pub const MAX_TIMES: u32 = 1_000;
+
+/// The longest pattern of `matches`, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 1_024;
+
+/// The most memory that a compiled pattern may take.
+pub const MAX_PATTERN_MEMORY_BYTES: usize = 256 * 1_024;
+
+/// A text value is kept and compared up to this many bytes.
+pub const MAX_TEXT_BYTES: usize = 1_024;
+
+/// A `delta` remembers the first reading of each of this many parts of its window.
+pub const DELTA_PARTS: i64 = 64;
+
+/// The longest description of a rule, in bytes.
+pub const MAX_DESCRIPTION_BYTES: usize = 4_096;
+
+/// The longest `lateness` of a profile.
+pub const MAX_LATENESS_MS: i64 = 24 * 3_600_000;
+
+/// The most groups of readings that one device's lateness holds back; past it
+/// the earliest is evaluated before its time, and counted.
+pub const MAX_HELD: usize = 10_000;
+
+/// Active alarms of one rule in a tenant where the rule sets no `max_active`.
+pub const DEFAULT_MAX_ACTIVE: u32 = 100_000;
+
+/// How long a device must be silent before its deadlines fire by the clock,
+/// so that a reading that is on its way still comes first.
+pub const DEFAULT_GRACE_MS: i64 = 2_000;
+
+/// The states that flapping looks back on.
+pub const FLAP_STATES: u32 = 21;

@@ -1,0 +1,296 @@
+//! The tree of a condition and what its leaves compare.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::DELTA_PARTS;
+use crate::value::Scalar;
+
+/// A telemetry key, of the rule's own device or of a named one at its location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyRef {
+    pub device: Option<Arc<str>>,
+    pub key: u32,
+    /// As it was written.
+    pub name: Arc<str>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Tree {
+    All(Box<[Tree]>),
+    Any(Box<[Tree]>),
+    Is(Test),
+}
+
+#[derive(Debug)]
+pub(crate) struct Test {
+    pub key: KeyRef,
+    pub of: Of,
+    pub op: Op,
+}
+
+/// What of a key is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Value,
+    /// Milliseconds since the last value.
+    Age,
+    /// Delta, rate or change, remembered in the rule's state at this place.
+    History(usize),
+}
+
+#[derive(Debug)]
+pub(crate) enum Op {
+    Equal(Operand),
+    NotEqual(Operand),
+    Above(Operand),
+    AtLeast(Operand),
+    Below(Operand),
+    AtMost(Operand),
+    Between(Operand, Operand),
+    Outside(Operand, Operand),
+    Starts(Operand),
+    Ends(Operand),
+    Contains(Operand),
+    NotContains(Operand),
+    In(Box<[Scalar]>),
+    NotIn(Box<[Scalar]>),
+    Matches(Box<Regex>),
+    Is(bool),
+    Changed,
+}
+
+#[derive(Debug)]
+pub(crate) enum Operand {
+    Constant(Scalar),
+    Key(KeyRef),
+    Attribute { name: u32, default: Option<Scalar> },
+}
+
+/// What a rule remembers of a key between readings.
+#[derive(Clone, Debug)]
+pub(crate) struct HistorySpec {
+    pub key: KeyRef,
+    pub kind: HistoryKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HistoryKind {
+    /// Over a window in milliseconds.
+    Delta(i64),
+    Rate,
+    Changed,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum History {
+    /// The first reading of each part of the window: (part, time, number).
+    Delta(VecDeque<(i64, i64, f64)>),
+    /// Change a second between the last two readings.
+    Rate(Option<f64>),
+    Changed(bool),
+}
+
+/// What a reading did to its key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touch {
+    pub key: u32,
+    pub at: i64,
+    pub number: Option<f64>,
+    pub old_at: Option<i64>,
+    pub old_number: Option<f64>,
+    pub changed: bool,
+}
+
+impl History {
+    pub fn new(kind: HistoryKind) -> Self {
+        match kind {
+            HistoryKind::Delta(_) => Self::Delta(VecDeque::new()),
+            HistoryKind::Rate => Self::Rate(None),
+            HistoryKind::Changed => Self::Changed(false),
+        }
+    }
+
+    /// Takes a reading in.
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds between readings fit a float")]
+    pub fn touch(&mut self, kind: HistoryKind, touch: &Touch) {
+        match (self, kind) {
+            (Self::Delta(parts), HistoryKind::Delta(window)) => {
+                let Some(number) = touch.number else { return };
+                let part = touch.at.div_euclid((window / DELTA_PARTS).max(1));
+                while parts.front().is_some_and(|(_, at, _)| *at < touch.at - window) {
+                    parts.pop_front();
+                }
+                match parts.back_mut() {
+                    Some(last) if last.1 == touch.at => last.2 = number,
+                    Some(last) if last.0 == part => {}
+                    _ => parts.push_back((part, touch.at, number)),
+                }
+            }
+            (Self::Rate(rate), _) => {
+                if touch.old_at == Some(touch.at) {
+                    return;
+                }
+                *rate = match (touch.old_at, touch.old_number, touch.number) {
+                    (Some(old_at), Some(old), Some(new)) => {
+                        Some((new - old) * 1_000.0 / (touch.at - old_at) as f64)
+                    }
+                    _ => None,
+                };
+            }
+            (Self::Changed(changed), _) => *changed = touch.changed,
+            (Self::Delta(_), _) => {}
+        }
+    }
+}
+
+/// Where a test finds values. The engine answers for one device.
+pub(crate) trait Context {
+    /// The last value of a key and when it was observed.
+    fn last(&self, key: &KeyRef) -> Option<(&Scalar, i64)>;
+    fn attribute(&self, name: u32) -> Option<&Scalar>;
+    fn history(&self, place: usize) -> Option<&History>;
+    fn history_kind(&self, place: usize) -> HistoryKind;
+}
+
+/// How much a limit is moved, and which way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Shift {
+    None,
+    /// Past the limit by this much: clear conditions.
+    Past(f64),
+    /// Short of the limit by this much: what still counts as raised.
+    Short(f64),
+}
+
+impl Shift {
+    /// How far an upward limit moves up.
+    fn up(self) -> f64 {
+        match self {
+            Self::None => 0.0,
+            Self::Past(by) => by,
+            Self::Short(by) => -by,
+        }
+    }
+}
+
+/// Whether a tree is true, and the earliest later time at which that can change
+/// with no input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holds {
+    pub now: i64,
+    pub shift: Shift,
+    pub wake: i64,
+}
+
+impl Holds {
+    pub fn new(now: i64, shift: Shift) -> Self {
+        Self { now, shift, wake: i64::MAX }
+    }
+
+    /// All leaves that are looked at may set `wake`; what is unknown is false.
+    pub fn tree(&mut self, tree: &Tree, context: &impl Context) -> bool {
+        match tree {
+            Tree::Is(test) => self.test(test, context).unwrap_or(false),
+            // No short cut: a leaf behind a false one may be what changes next.
+            Tree::All(trees) => {
+                trees.iter().fold(true, |all, tree| self.tree(tree, context) && all)
+            }
+            Tree::Any(trees) => {
+                trees.iter().fold(false, |any, tree| self.tree(tree, context) || any)
+            }
+        }
+    }
+
+    fn test(&mut self, test: &Test, context: &impl Context) -> Option<bool> {
+        match test.of {
+            Of::Value => {
+                let (value, _) = context.last(&test.key)?;
+                self.compare(&test.op, value, context)
+            }
+            Of::Age => {
+                let (_, at) = context.last(&test.key)?;
+                self.age(&test.op, at)
+            }
+            Of::History(place) => {
+                let number = match context.history(place)? {
+                    History::Changed(changed) => return Some(*changed),
+                    History::Rate(rate) => (*rate)?,
+                    History::Delta(parts) => {
+                        let HistoryKind::Delta(window) = context.history_kind(place) else {
+                            return None;
+                        };
+                        let number = context.last(&test.key)?.0.number()?;
+                        let first = parts.iter().find(|(_, at, _)| *at >= self.now - window)?;
+                        number - first.2
+                    }
+                };
+                self.compare(&test.op, &Scalar::Number(number), context)
+            }
+        }
+    }
+
+    /// Ages only grow, so each comparison with a constant flips once.
+    #[allow(clippy::cast_possible_truncation, reason = "durations are whole milliseconds")]
+    fn age(&mut self, op: &Op, at: i64) -> Option<bool> {
+        let (Op::Above(limit) | Op::AtLeast(limit) | Op::Below(limit) | Op::AtMost(limit)) = op
+        else {
+            return None;
+        };
+        let Operand::Constant(limit) = limit else { return None };
+        let flips_at = at.saturating_add(limit.number()? as i64)
+            + i64::from(matches!(op, Op::Above(_) | Op::AtMost(_)));
+        let old = self.now >= flips_at;
+        if !old {
+            self.wake = self.wake.min(flips_at);
+        }
+        Some(old == matches!(op, Op::Above(_) | Op::AtLeast(_)))
+    }
+
+    fn compare(&self, op: &Op, value: &Scalar, context: &impl Context) -> Option<bool> {
+        let by = self.shift.up();
+        let number = |operand: &Operand| operand_value(operand, context)?.number();
+        let text = |operand: &Operand, holds: fn(&str, &str) -> bool| {
+            Some(holds(value.text()?, operand_value(operand, context)?.text()?))
+        };
+        match op {
+            Op::Equal(operand) => value.equals(operand_value(operand, context)?),
+            Op::NotEqual(operand) => value.equals(operand_value(operand, context)?).map(|is| !is),
+            Op::Above(limit) => Some(value.number()? > number(limit)? + by),
+            Op::AtLeast(limit) => Some(value.number()? >= number(limit)? + by),
+            Op::Below(limit) => Some(value.number()? < number(limit)? - by),
+            Op::AtMost(limit) => Some(value.number()? <= number(limit)? - by),
+            Op::Between(low, high) => {
+                let value = value.number()?;
+                Some(value >= number(low)? + by && value <= number(high)? - by)
+            }
+            Op::Outside(low, high) => {
+                let value = value.number()?;
+                Some(value < number(low)? - by || value > number(high)? + by)
+            }
+            Op::Starts(operand) => text(operand, |a, b| a.starts_with(b)),
+            Op::Ends(operand) => text(operand, |a, b| a.ends_with(b)),
+            Op::Contains(operand) => text(operand, |a, b| a.contains(b)),
+            Op::NotContains(operand) => text(operand, |a, b| !a.contains(b)),
+            Op::In(list) => Some(list.iter().any(|item| value.equals(item) == Some(true))),
+            Op::NotIn(list) => Some(list.iter().all(|item| value.equals(item) != Some(true))),
+            Op::Matches(pattern) => Some(pattern.is_match(value.text()?)),
+            Op::Is(expected) => match value {
+                Scalar::Boolean(boolean) => Some(boolean == expected),
+                _ => None,
+            },
+            Op::Changed => None,
+        }
+    }
+}
+
+fn operand_value<'a>(operand: &'a Operand, context: &'a impl Context) -> Option<&'a Scalar> {
+    match operand {
+        Operand::Constant(constant) => Some(constant),
+        Operand::Key(key) => context.last(key).map(|(value, _)| value),
+        Operand::Attribute { name, default } => context.attribute(*name).or(default.as_ref()),
+    }
+}

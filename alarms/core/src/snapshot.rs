@@ -1,0 +1,142 @@
+//! The whole state of an engine as bytes, and back.
+//!
+//! The first byte is the version, the last four the CRC-32C of all before
+//! them; between stands the state in postcard's format. Programs are not kept:
+//! they are compiled again from the profiles, in the same places.
+
+use std::sync::Arc;
+
+use schema::{AlarmProfile, ProfileId, TenantId};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Engine, EngineOptions, Profile, RuleState, World};
+use crate::program;
+
+/// The version of the format; part of stored data.
+const VERSION: u8 = 1;
+
+/// Why a snapshot can't be taken back. It came from our own store, so each of
+/// these stops the partition and wants a person.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("the alarm snapshot is shorter than its frame")]
+    Short,
+    #[error("the alarm snapshot has version {found}; this build reads {VERSION}")]
+    Version { found: u8 },
+    #[error("the alarm snapshot's checksum is wrong")]
+    Checksum,
+    #[error("the alarm snapshot can't be read: {0}")]
+    Postcard(#[from] postcard::Error),
+    #[error("a profile in the alarm snapshot can't be read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("profile {profile} in the alarm snapshot no longer compiles")]
+    Profile { profile: ProfileId },
+    #[error("the alarm snapshot names a rule that its profiles do not have")]
+    Rule,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored<W> {
+    clock: i64,
+    keys: Vec<Arc<str>>,
+    profiles: Vec<StoredProfile>,
+    /// How many places for rules there are, those of gone rules included.
+    rule_places: usize,
+    counts: Vec<crate::engine::StoredCount>,
+    world: W,
+    /// In the order of devices and their entries.
+    states: Vec<RuleState>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredProfile {
+    id: ProfileId,
+    tenant: TenantId,
+    version: u64,
+    /// JSON; empty once deleted.
+    document: Vec<u8>,
+    /// The place of each rule, in the document's order.
+    rules: Vec<u32>,
+}
+
+impl Engine {
+    /// The state as bytes; the same state gives the same bytes.
+    ///
+    /// # Panics
+    /// If our own state can't be written to memory, which would be a defect.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let profiles = self.profiles.iter().map(|(id, profile)| StoredProfile {
+            id: *id,
+            tenant: profile.tenant,
+            version: profile.version,
+            document: profile.document.as_ref().map_or_else(Vec::new, |document| {
+                serde_json::to_vec(&**document).expect("a profile is plain values and text keys")
+            }),
+            rules: profile.rules.clone(),
+        });
+        let stored = Stored {
+            clock: self.clock,
+            keys: self.keys.names.clone(),
+            profiles: profiles.collect(),
+            rule_places: self.rules.len(),
+            counts: self.counts.clone(),
+            world: &self.world,
+            states: self.ordered_states(),
+        };
+        let mut bytes = postcard::to_extend(&stored, vec![VERSION])
+            .expect("plain values can be written to memory");
+        let checksum = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// An engine that goes on where the snapshot was taken.
+    ///
+    /// # Errors
+    /// The bytes are damaged or of another version.
+    pub fn restore(options: EngineOptions, bytes: &[u8]) -> Result<Self, RestoreError> {
+        let (framed, checksum) = bytes.split_last_chunk::<4>().ok_or(RestoreError::Short)?;
+        let (version, body) = framed.split_first().ok_or(RestoreError::Short)?;
+        if *version != VERSION {
+            return Err(RestoreError::Version { found: *version });
+        }
+        if crc32c::crc32c(framed) != u32::from_le_bytes(*checksum) {
+            return Err(RestoreError::Checksum);
+        }
+        let stored: Stored<World> = postcard::from_bytes(body)?;
+        let mut engine = Self::new(options);
+        engine.clock = stored.clock;
+        for key in &stored.keys {
+            engine.key(key);
+        }
+        engine.rules.resize_with(stored.rule_places, || None);
+        engine.counts = stored.counts;
+        for profile in stored.profiles {
+            engine.restore_profile(profile)?;
+        }
+        engine.restore_world(stored.world, stored.states)?;
+        Ok(engine)
+    }
+
+    fn restore_profile(&mut self, stored: StoredProfile) -> Result<(), RestoreError> {
+        let StoredProfile { id, tenant, version, document, rules } = stored;
+        let document: Option<Arc<AlarmProfile>> = match document.is_empty() {
+            true => None,
+            false => Some(Arc::new(serde_json::from_slice(&document)?)),
+        };
+        if let Some(document) = &document {
+            let compiled = program::compile(tenant, id, document, &mut self.keys, &mut self.zones)
+                .map_err(|_| RestoreError::Profile { profile: id })?;
+            if compiled.len() != rules.len() {
+                return Err(RestoreError::Rule);
+            }
+            for (rule, place) in compiled.into_iter().zip(&rules) {
+                let slot = self.rules.get_mut(*place as usize).ok_or(RestoreError::Rule)?;
+                *slot = Some(rule);
+            }
+        }
+        self.profiles.insert(id, Profile { tenant, version, document, rules });
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Text scenarios of the whole engine.
+
+mod harness;
+mod lifecycle;
+mod operators;
+mod profiles;
+mod snapshots;
+mod switches;
+mod temporal;

@@ -1,0 +1,179 @@
+//! What is refused when a profile is saved, and what is doubtful.
+
+use crate::{Report, check, parse_toml};
+
+fn report(text: &str) -> Report {
+    match parse_toml(text) {
+        Ok(profile) => check(&profile),
+        Err(report) => report,
+    }
+}
+
+fn rule(raise: &str, rest: &str) -> String {
+    format!(
+        "name = \"p\"\n[[rules]]\nkey = \"r\"\nraise.major = {{ when = {{ {raise} }} }}\n{rest}"
+    )
+}
+
+const CLEAR: &str = "clear = { when = { key = \"t\", operator = \"<\", value = 0 } }";
+
+#[track_caller]
+fn refused(text: &str, field: &str, message: &str) {
+    let report = report(text);
+    let found = report.errors.iter().any(|p| p.field == field && p.message.contains(message));
+    assert!(found, "no error at {field} saying `{message}`: {report:#?}");
+}
+
+#[test]
+fn an_alarm_that_cannot_end_is_refused() {
+    let raise = "key = \"t\", operator = \">\", value = 1";
+    refused(&rule(raise, ""), "rules[0].clear", "an alarm that can't end is refused");
+    let partly =
+        "clear_by_severity.minor = { when = { key = \"t\", operator = \"<\", value = 0 } }";
+    refused(&rule(raise, partly), "rules[0].clear", "one for each severity");
+}
+
+#[test]
+fn an_unknown_operator_names_the_nearest() {
+    let text = rule("key = \"t\", operator = \"contain\", value = \"x\"", CLEAR);
+    refused(&text, "rules[0].raise.major.when.operator", "the nearest known is `contains`");
+    let text = rule("all = [{ key = \"t\", operator = \"=>\", value = 1 }]", CLEAR);
+    refused(&text, "rules[0].raise.major.when.all[0].operator", "known are =, !=, >");
+}
+
+#[test]
+fn a_wrong_value_says_what_is_wanted() {
+    let when = "rules[0].raise.major.when.value";
+    refused(&rule("key = \"t\", operator = \">\", value = \"x\"", CLEAR), when, "a number");
+    refused(&rule("key = \"t\", operator = \"between\", value = 5", CLEAR), when, "two numbers");
+    refused(&rule("key = \"t\", operator = \"is\", value = 1", CLEAR), when, "true or false");
+    refused(&rule("key = \"t\", operator = \">\"", CLEAR), when, "needs a number");
+    refused(&rule("key = \"t\", operator = \"changed\", value = 1", CLEAR), when, "takes no value");
+    let age = "key = \"t\", of = \"age\", operator = \">\", value = 5";
+    refused(&rule(age, CLEAR), when, "a duration, such as `10m`");
+}
+
+#[test]
+fn a_pattern_that_explodes_is_refused() {
+    let text = rule("key = \"t\", operator = \"matches\", value = '(a{1000}){1000}'", CLEAR);
+    refused(&text, "rules[0].raise.major.when.value", "bytes of memory");
+    let text = rule("key = \"t\", operator = \"matches\", value = '(a'", CLEAR);
+    refused(&text, "rules[0].raise.major.when.value", "unclosed group");
+}
+
+#[test]
+fn nesting_is_bounded_however_deep_it_goes() {
+    let nested = |depth: usize| {
+        let leaf = "key = \"t\", operator = \">\", value = 1".to_owned();
+        (0..depth).fold(leaf, |inner, _| format!("all = [{{ {inner} }}]"))
+    };
+    assert_eq!(report(&rule(&nested(7), CLEAR)).errors, []);
+    let path = format!("rules[0].raise.major.when{}", ".all[0]".repeat(8));
+    refused(&rule(&nested(8), CLEAR), &path, "at most 8 deep");
+    let thousand = report(&rule(&nested(1_000), CLEAR));
+    assert!(!thousand.errors.is_empty(), "a thousand levels are refused by the reader already");
+}
+
+#[test]
+fn misspelt_fields_are_named_with_their_line() {
+    let report = report("name = \"p\"\n[[rules]]\nkey = \"r\"\nrase = {}");
+    assert_eq!(report.errors[0].field, "line 4");
+    assert!(report.errors[0].message.contains("unknown field `rase`"), "{report:#?}");
+}
+
+#[test]
+fn kinds_and_switches_are_checked() {
+    let raise = "key = \"t\", operator = \">\", value = 1";
+    for (rest, field, message) in [
+        ("deadband = -1.0", "rules[0].deadband", "from 0 up"),
+        ("flapping = { low = 50, high = 20 }", "rules[0].flapping", "low < high"),
+        ("max_active = 0", "rules[0].max_active", "1 or more"),
+        (
+            "raise.worse = { when = { key = \"t\", operator = \">\", value = 1 } }",
+            "rules[0].raise.worse",
+            "no severity",
+        ),
+        (
+            "raise.middle = { when = { key = \"t\", operator = \">\", value = 1 } }",
+            "rules[0].raise.middle",
+            "under another name",
+        ),
+        (
+            "raise.minor = { times = 0, when = { key = \"t\", operator = \">\", value = 1 } }",
+            "rules[0].raise.minor.times",
+            "from 1 to",
+        ),
+        (
+            "raise.minor = { for = \"0s\", when = { key = \"t\", operator = \">\", value = 1 } }",
+            "rules[0].raise.minor.for",
+            "longer than nothing",
+        ),
+        (
+            "schedule = { from = \"8\", to = \"17:00\" }",
+            "rules[0].raise.major.schedule.from",
+            "a time of the day",
+        ),
+        (
+            "schedule = { time_zone = \"Mars\", from = \"08:00\", to = \"17:00\" }",
+            "rules[0].raise.major.schedule.time_zone",
+            "IANA",
+        ),
+        (
+            "schedule = { days = [\"mo\"], from = \"08:00\", to = \"17:00\" }",
+            "rules[0].raise.major.schedule.days[0]",
+            "the nearest known is `mon`",
+        ),
+    ] {
+        refused(&rule(raise, &format!("{CLEAR}\n{rest}")), field, message);
+    }
+    let twice = format!(
+        "{}\n[[rules]]\nkey = \"r\"\nraise.major = {{ when = {{ {raise} }} }}\n{CLEAR}",
+        rule(raise, CLEAR)
+    );
+    refused(&twice, "rules[1].key", "unique");
+}
+
+#[test]
+fn contradictory_limits_are_warned_of() {
+    let warned = |text: &str, field: &str, message: &str| {
+        let report = report(text);
+        assert_eq!(report.errors, []);
+        let found = report.warnings.iter().any(|p| p.field == field && p.message.contains(message));
+        assert!(found, "no warning at {field} saying `{message}`: {report:#?}");
+    };
+    let above = |limit: i32| format!("key = \"t\", operator = \">\", value = {limit}");
+    let overlap = "clear = { when = { key = \"t\", operator = \"<\", value = 90 } }";
+    warned(&rule(&above(80), overlap), "rules[0].clear.when", "raising wins");
+    let swapped = format!("{CLEAR}\nraise.critical = {{ when = {{ {} }} }}", above(70));
+    warned(&rule(&above(80), &swapped), "rules[0].raise.major.when", "never reached");
+    let never = "all = [{ key = \"t\", operator = \">\", value = 5 }, { key = \"t\", operator = \"<\", value = 4 }]";
+    warned(&rule(never, CLEAR), "rules[0].raise.major.when", "no value makes this true");
+}
+
+#[test]
+fn a_profile_reads_back_from_its_own_text() {
+    let text = r#"
+        name = "Cold store"
+        lateness = "5s"
+        applies_to = { locations = [3], device_types = ["freezer"] }
+        [[rules]]
+        key = "warm"
+        latch = true
+        raise.high = { for = "5m", when = { key = "t", operator = ">", value = { attribute = "limit", default = 8 } } }
+        clear = { when = { key = "t", operator = "in", value = [1, 2.5, "x", true] } }
+    "#;
+    let profile = parse_toml(text).unwrap();
+    let again = parse_toml(&toml::to_string(&profile).unwrap()).unwrap();
+    assert_eq!(again, profile);
+    let json = serde_json::to_string(&profile).unwrap();
+    assert_eq!(serde_json::from_str::<schema::AlarmProfile>(&json).unwrap(), profile);
+}
+
+#[test]
+fn a_profile_is_for_the_devices_that_it_names() {
+    let text = format!(
+        "applies_to = {{ device_types = [\"pump\"] }}\n{}",
+        rule("key = \"t\", operator = \">\", value = 1", CLEAR)
+    );
+    super::harness::check(&text, "1s pump-1 t 5 -> raised major r\n2s fan-1 t 5");
+}

@@ -1,0 +1,88 @@
+//! Snapshots: the same state gives the same bytes, damage is told, and an engine
+//! that was restored goes on as the one that ran through.
+
+use super::harness::World;
+use crate::{Engine, EngineOptions, RestoreError};
+
+const PROFILE: &str = r#"
+    name = "p"
+    lateness = "2s"
+    [[rules]]
+    key = "warm"
+    deadband = 1
+    off_delay = "5s"
+    raise.critical = { for = "10s", when = { key = "t", operator = ">", value = 90 } }
+    raise.major = { times = 2, within = "1m", when = { key = "t", operator = ">", value = 80 } }
+    clear = { when = { key = "t", operator = "<", value = 70 } }
+    [[rules]]
+    key = "jump"
+    raise.minor = { when = { key = "t", of = "delta", window = "1m", operator = ">", value = 20 } }
+    clear = { when = { key = "t", of = "rate", operator = "<", value = 0 } }
+    [[rules]]
+    key = "silent"
+    raise.warning = { key = "t", no_reading_for = "30s" }
+    clear = { when = { key = "t", of = "age", operator = "<", value = "1s" } }
+    [[rules]]
+    key = "pair"
+    raise.minor = { when = { all = [{ key = "e/t", operator = ">", value = 50 }, { key = "t", operator = ">", value = { attribute = "limit", default = 85 } }] } }
+    clear = { when = { key = "e/t", operator = "<=", value = 50 } }
+"#;
+
+const SCRIPT: [&str; 16] = [
+    "1s d t 60",
+    "2s e t 81",
+    "4s d t 85",
+    "3s@4s d t 82",
+    "6s d t 95",
+    "8s d shared limit 80",
+    "9s e t 40",
+    "12s d t 96",
+    "18s d t 97",
+    "20s location limit 99",
+    "25s d t 60",
+    "26s clock",
+    "40s d t 61",
+    "41s tenant limit 10",
+    "90s clock",
+    "95s d t 100",
+];
+
+fn run(world: &mut World, lines: &[&str]) -> Vec<schema::Transition> {
+    lines.iter().flat_map(|line| world.apply(line).1).collect()
+}
+
+#[test]
+fn from_every_snapshot_it_goes_on_as_if_it_had_not_stopped() {
+    let mut straight = World::new(&[PROFILE]);
+    let whole = run(&mut straight, &SCRIPT);
+    assert!(whole.len() > 8, "the script does too little: {whole:#?}");
+    for cut in 0..=SCRIPT.len() {
+        let mut world = World::new(&[PROFILE]);
+        let mut seen = run(&mut world, &SCRIPT[..cut]);
+        let bytes = world.engine.snapshot();
+        world.engine = Engine::restore(EngineOptions::default(), &bytes).unwrap();
+        assert_eq!(world.engine.snapshot(), bytes, "cut at {cut}");
+        seen.extend(run(&mut world, &SCRIPT[cut..]));
+        assert_eq!(seen, whole, "cut at {cut}");
+        assert_eq!(world.engine.snapshot(), straight.engine.snapshot(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn damage_is_told() {
+    let mut world = World::new(&[PROFILE]);
+    run(&mut world, &SCRIPT[..4]);
+    let bytes = world.engine.snapshot();
+    let restore = |bytes: &[u8]| Engine::restore(EngineOptions::default(), bytes).map(|_| ());
+    assert!(matches!(restore(&[]), Err(RestoreError::Short)));
+    for place in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0x10;
+        let error = restore(&damaged).unwrap_err();
+        let told = matches!(error, RestoreError::Checksum | RestoreError::Version { .. });
+        assert!(told, "byte {place}: {error}");
+    }
+    for cut in 0..bytes.len() {
+        assert!(restore(&bytes[..cut]).is_err());
+    }
+}

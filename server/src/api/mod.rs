@@ -13,14 +13,25 @@
 //! It never speaks SQL and never reads a journal: `store` and `ingest` do.
 
 pub mod about;
+pub mod attributes;
 pub mod auth;
+mod credentials;
+pub mod devices;
 pub mod extract;
 pub mod listener;
+mod listing;
+pub mod locations;
 pub mod metrics;
 pub mod paging;
 pub mod problem;
+mod refused;
+pub mod routers;
+pub mod rpc;
 pub mod service;
+mod sight;
 pub mod state;
+pub mod tenants;
+pub mod tokens;
 
 pub use auth::Access;
 pub use extract::{IfMatch, Json, Path, Query, etag};
@@ -35,5 +46,13 @@ pub const BASE_PATH: &str = "/api/v1";
 
 /// All modules, each at its paths below [`BASE_PATH`].
 fn v1() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(about::routes())
+    OpenApiRouter::new()
+        .merge(about::routes())
+        .merge(tenants::routes())
+        .merge(locations::routes())
+        .merge(routers::routes())
+        .merge(devices::routes())
+        .merge(attributes::routes())
+        .merge(rpc::routes())
+        .merge(tokens::routes())
 }

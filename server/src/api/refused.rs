@@ -1,0 +1,144 @@
+//! What the store and the broker refuse, as a [`Problem`]. The kinds of trouble
+//! and their statuses are [`Problem`]'s own.
+
+use ingest::batch::SubmitError;
+use ingest::broker::RpcError;
+use schema::DocumentKind;
+use store::{AttributesError, DirectoryError};
+
+use super::problem::Problem;
+
+/// The noun of a kind of document, as the paths have it.
+fn noun(kind: DocumentKind) -> &'static str {
+    match kind {
+        DocumentKind::Tenant => "tenant",
+        DocumentKind::Location => "location",
+        DocumentKind::Router => "router",
+        DocumentKind::Device => "device",
+        DocumentKind::ApiToken => "token",
+    }
+}
+
+/// Upper case in front and a full stop behind, as all details have them.
+fn sentence(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else { return text };
+    format!("{}{}.", first.to_uppercase(), letters.as_str())
+}
+
+impl From<DirectoryError> for Problem {
+    fn from(error: DirectoryError) -> Self {
+        match &error {
+            DirectoryError::NotFound { kind, id } => {
+                Self::not_found(kind.map_or("document", noun), id)
+            }
+            // The one thing that cannot be done to an id that is there.
+            DirectoryError::Invalid { field: "id", .. } => Self::conflict(sentence(&error)),
+            DirectoryError::Invalid { field, .. } => Self::invalid(*field, sentence(&error)),
+            DirectoryError::NameTaken { .. } => Self::conflict(sentence(&error)).with_field("name"),
+            DirectoryError::CredentialsInUse => {
+                Self::conflict(sentence(&error)).with_field("credentials")
+            }
+            DirectoryError::VersionConflict { expected, found, .. } => {
+                Self::version_mismatch(*expected, *found)
+            }
+            DirectoryError::HasChildren { .. }
+            | DirectoryError::DeviceQuota { .. }
+            | DirectoryError::DeviceElsewhere { .. } => Self::conflict(sentence(&error)),
+            DirectoryError::Item { index, source } => {
+                let problem = Self::from((**source).clone());
+                within(problem, *index)
+            }
+            DirectoryError::Backend(_) if error.is_retryable() => {
+                tracing::error!(%error, "the directory refused a write");
+                Self::unavailable("The directory cannot be written now; the server's log says why.")
+            }
+            DirectoryError::Backend(_) => Self::internal(&error),
+            DirectoryError::Closed => Self::unavailable("The server is stopping."),
+        }
+    }
+}
+
+/// The same problem, said of the item at `index` of an import.
+pub(super) fn within(mut problem: Problem, index: usize) -> Problem {
+    problem.detail = format!("Router {index} of the list, counted from 0: {}", problem.detail);
+    let field = problem.field.take();
+    problem.with_field(
+        field.map_or_else(
+            || format!("routers[{index}]"),
+            |field| format!("routers[{index}].{field}"),
+        ),
+    )
+}
+
+impl From<AttributesError> for Problem {
+    fn from(error: AttributesError) -> Self {
+        match &error {
+            AttributesError::Limit { key, .. } => Self::invalid(key.clone(), sentence(&error)),
+            AttributesError::Sql(_) if error.is_retryable() => {
+                tracing::error!(%error, "the attributes refused a request");
+                Self::unavailable("Attributes cannot be used now; the server's log says why.")
+            }
+            AttributesError::Closed => Self::unavailable("The server is stopping."),
+            AttributesError::Sql(_)
+            | AttributesError::Partition(_)
+            | AttributesError::Damaged { .. }
+            | AttributesError::Start(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        tracing::error!(%error, "the journal did not take a change of attributes");
+        Self::unavailable("The journal takes nothing now; the server's log says why.")
+    }
+}
+
+impl From<RpcError> for Problem {
+    fn from(error: RpcError) -> Self {
+        match error {
+            RpcError::UnknownDevice => Self::not_found("device", "of this id"),
+            RpcError::Offline | RpcError::NotSubscribed => Self::conflict(sentence(&error)),
+            RpcError::Busy => Self::too_many(sentence(&error), 1),
+            RpcError::TooLarge => Self::invalid("params", sentence(&error)),
+            RpcError::Timeout => {
+                Self::timed_out("The router did not answer in time; it may still have done it.")
+            }
+            RpcError::Disconnected => Self::timed_out(
+                "The router disconnected before it answered; it may still have done it.",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_in_an_import_is_named_with_its_place() {
+        let source = Box::new(DirectoryError::CredentialsInUse);
+        let problem = Problem::from(DirectoryError::Item { index: 3, source });
+        assert_eq!(problem.status, 409);
+        assert_eq!(problem.field.as_deref(), Some("routers[3].credentials"));
+        assert_eq!(
+            problem.detail,
+            "Router 3 of the list, counted from 0: `credentials` are already in use."
+        );
+    }
+
+    #[test]
+    fn a_stale_version_is_412_and_a_full_tenant_409() {
+        let stale = DirectoryError::VersionConflict {
+            kind: DocumentKind::Router,
+            id: 1,
+            expected: 2,
+            found: 3,
+        };
+        assert_eq!(Problem::from(stale).status, 412);
+        let full = DirectoryError::DeviceQuota { tenant: schema::TenantId(1), limit: 5 };
+        assert_eq!(Problem::from(full).status, 409);
+    }
+}

@@ -1,0 +1,43 @@
+//! Documents by id, as far as the token's tenant goes: what is out of sight is
+//! answered as what is not there.
+
+use std::sync::Arc;
+
+use schema::{
+    ApiToken, Device, DeviceId, Location, LocationId, Router, RouterId, Tenant, TenantId,
+};
+use store::{Directory, Entry};
+
+use super::auth::Access;
+use super::problem::{ApiResult, Problem};
+
+type Found<T> = ApiResult<Arc<Entry<T>>>;
+
+pub fn tenant(directory: &Directory, access: &Access, id: TenantId) -> Found<Tenant> {
+    let found = directory.tenant(id).filter(|_| access.sees(id));
+    found.ok_or_else(|| Problem::not_found("tenant", id))
+}
+
+pub fn location(directory: &Directory, access: &Access, id: LocationId) -> Found<Location> {
+    let found = directory.location(id).filter(|entry| access.sees(entry.tenant));
+    found.ok_or_else(|| Problem::not_found("location", id))
+}
+
+pub fn router(directory: &Directory, access: &Access, id: RouterId) -> Found<Router> {
+    let found = directory.router(id).filter(|entry| access.sees(entry.tenant));
+    found.ok_or_else(|| Problem::not_found("router", id))
+}
+
+pub fn device(directory: &Directory, access: &Access, id: DeviceId) -> Found<Device> {
+    let found = directory.device(id).filter(|entry| access.sees(entry.tenant));
+    found.ok_or_else(|| Problem::not_found("device", id))
+}
+
+/// A token of the whole installation is in sight of such tokens only.
+pub fn token(directory: &Directory, access: &Access, id: u64) -> Found<ApiToken> {
+    let seen = |entry: &Arc<Entry<ApiToken>>| match entry.tenant {
+        Some(tenant) => access.sees(tenant),
+        None => access.tenant().is_none(),
+    };
+    directory.api_token(id).filter(seen).ok_or_else(|| Problem::not_found("token", id))
+}

@@ -151,6 +151,21 @@ impl Attributes {
         self.shared.position(partition)
     }
 
+    /// Waits until all before `position` of a partition can be read here. The
+    /// caller sets the deadline: a recorder that has stopped applies nothing.
+    ///
+    /// # Errors
+    /// [`AttributesError::Partition`].
+    pub async fn wait_applied(
+        &self,
+        partition: PartitionId,
+        position: Position,
+    ) -> Result<(), AttributesError> {
+        let mut applied = self.shared.applied(partition)?;
+        let waited = applied.wait_for(|applied| *applied >= position).await;
+        waited.map(|_| ()).map_err(|_| AttributesError::Closed)
+    }
+
     /// Applies what a partition's records up to `next` say, in their order, and
     /// moves the partition's position to `next`, in one transaction.
     ///

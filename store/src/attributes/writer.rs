@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use schema::{DeviceId, PartitionId, Position};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::sql::{self, File};
 use super::{AttributeChange, AttributeLimits, AttributesError, Scope};
@@ -47,12 +47,28 @@ enum Envelope {
     Close,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Place {
     durable: Position,
-    /// Behind the last batch that came without changes.
-    seen: Position,
+    /// All before it can be seen by readers. It is ahead of `durable` by what
+    /// came without changes and is not written yet.
+    applied: watch::Sender<Position>,
     written_at: Instant,
+}
+
+impl Place {
+    fn at(position: Position) -> Self {
+        let applied = watch::Sender::new(position);
+        Self { durable: position, applied, written_at: Instant::now() }
+    }
+
+    fn raise_applied(&self, position: Position) {
+        self.applied.send_if_modified(|applied| {
+            let raised = *applied < position;
+            *applied = (*applied).max(position);
+            raised
+        });
+    }
 }
 
 /// What callers and the thread have in common.
@@ -74,6 +90,13 @@ impl Shared {
         self.place(partition).expect("the caller names a partition of the installation").durable
     }
 
+    pub fn applied(
+        &self,
+        partition: PartitionId,
+    ) -> Result<watch::Receiver<Position>, AttributesError> {
+        Ok(self.place(partition)?.applied.subscribe())
+    }
+
     /// Notes a position that came without changes; false where it is time to
     /// write it.
     pub fn may_wait(
@@ -81,8 +104,8 @@ impl Shared {
         partition: PartitionId,
         next: Position,
     ) -> Result<bool, AttributesError> {
-        let mut place = self.place(partition)?;
-        place.seen = place.seen.max(next);
+        let place = self.place(partition)?;
+        place.raise_applied(next);
         Ok(next <= place.durable || place.written_at.elapsed() < POSITION_INTERVAL)
     }
 }
@@ -104,12 +127,11 @@ impl Writer {
     ) -> Result<(Self, Arc<Shared>), AttributesError> {
         let failed = |error: &dyn std::fmt::Display| AttributesError::Start(error.to_string());
         let meters = Meters::register(registry).map_err(|error| failed(&error))?;
-        let start = Place { durable: Position(0), seen: Position(0), written_at: Instant::now() };
-        let mut places = vec![start; usize::from(partitions)];
+        let mut places: Vec<Place> = (0..partitions).map(|_| Place::at(Position(0))).collect();
         for (partition, next) in file.positions()? {
             let place = places.get_mut(usize::from(partition.0));
             let place = place.ok_or(AttributesError::Partition(partition))?;
-            (place.durable, place.seen) = (next, next);
+            *place = Place::at(next);
         }
         let waiting = file.waiting()?;
         meters.undelivered.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
@@ -200,7 +222,8 @@ impl Worker {
             .map(PartitionId)
             .zip(&self.shared.places)
             .map(|(partition, place)| {
-                let next = place.lock().unwrap_or_else(PoisonError::into_inner).seen;
+                let place = place.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = *place.applied.borrow();
                 Request::Apply { partition, next, changes: Vec::new() }
             })
             .collect();
@@ -269,13 +292,6 @@ impl Worker {
 
     fn take_in(&mut self, effects: &Effects) {
         self.file.sequence = effects.sequence;
-        for (partition, next) in &effects.positions {
-            if let Ok(mut place) = self.shared.place(*partition) {
-                place.durable = *next;
-                place.seen = place.seen.max(*next);
-                place.written_at = Instant::now();
-            }
-        }
         if !effects.waiting.is_empty() {
             let mut waiting = self.shared.waiting.write().unwrap_or_else(PoisonError::into_inner);
             for &(device, waits) in &effects.waiting {
@@ -286,6 +302,13 @@ impl Worker {
                 }
             }
             self.meters.undelivered.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+        }
+        for (partition, next) in &effects.positions {
+            if let Ok(mut place) = self.shared.place(*partition) {
+                place.durable = *next;
+                place.raise_applied(*next);
+                place.written_at = Instant::now();
+            }
         }
         self.meters.commits.inc();
         self.meters.changes.inc_by(effects.changes);

@@ -216,6 +216,7 @@ async fn a_position_without_changes_is_kept_at_the_latest_when_closing() {
     for n in 1..=100 {
         attributes.apply(P0, Position(n), Vec::new()).await.unwrap();
         assert!(attributes.position(P0) <= Position(n));
+        attributes.wait_applied(P0, Position(n)).await.unwrap();
     }
     attributes.close().await;
     let error = attributes.mark_delivered(DEVICE, 1).await.unwrap_err();

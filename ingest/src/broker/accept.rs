@@ -322,4 +322,28 @@ mod tests {
         assert_eq!(keep_alive(Version::V5, 60, 300), 60);
         assert_eq!(keep_alive(Version::V3, 600, 300), 600);
     }
+
+    /// The size of the future that a connection is while it lives.
+    fn size_of_future<F: Future>(
+        _: fn(Arc<Node>, TcpStream, SocketAddr, bool, OwnedSemaphorePermit) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let task = size_of_future(|node, stream, peer, is_tls, permit| {
+            serve(node, stream, peer, is_tls, permit)
+        });
+        let handle = size_of::<Handle>();
+        assert!(task <= 4_096, "the task takes {task} bytes");
+        assert!(handle <= 512, "its handle takes {handle} bytes");
+        println_sizes(task, handle);
+    }
+
+    #[allow(clippy::print_stdout, reason = "seen with --nocapture")]
+    fn println_sizes(task: usize, handle: usize) {
+        let (connection, session) = (size_of::<Connection>(), size_of::<Session>());
+        println!("task {task}, connection {connection}, session {session}, handle {handle} bytes");
+    }
 }

@@ -5,4 +5,5 @@
 
 mod allocations;
 mod batch;
+mod mqtt;
 mod recorder;

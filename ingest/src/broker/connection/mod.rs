@@ -249,10 +249,10 @@ impl Connection {
         if epochs == self.epochs {
             return;
         }
-        if epochs.0 != self.epochs.0 {
-            if let Some(tenancy) = self.node.tenancy(self.session.identity().tenant) {
-                self.session.set_tenancy(tenancy);
-            }
+        if epochs.0 != self.epochs.0
+            && let Some(tenancy) = self.node.tenancy(self.session.identity().tenant)
+        {
+            self.session.set_tenancy(tenancy);
         }
         if epochs.1 != self.epochs.1 {
             let directory = &self.node.directory;

@@ -1,8 +1,9 @@
 //! Keys as small numbers: a process-wide table and a cache per connection.
 //!
-//! A key's text is hashed once per value in the connection's own cache; only
-//! the first use of a key on a connection goes to the shared table and takes
-//! its lock. The table only grows, and the tenants' quotas bound it.
+//! A router sends its keys in the same order again and again, so a connection's
+//! cache compares a key with the one that followed the last time, and hashes it
+//! only if it is another. Only the first use of a key on a connection goes to
+//! the shared table and takes its lock. The table only grows, and the tenants' quotas bound it.
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -73,8 +74,12 @@ impl KeyTable {
             tenant,
             max_cached,
             hasher: foldhash::quality::RandomState::default(),
-            entries: HashTable::new(),
+            entries: Vec::new(),
+            by_name: HashTable::new(),
             object: 0,
+            first: 0,
+            last: None,
+            expected: 0,
         }
     }
 
@@ -126,9 +131,17 @@ pub struct KeyCache {
     tenant: Arc<TenantKeys>,
     max_cached: usize,
     hasher: foldhash::quality::RandomState,
-    entries: HashTable<Entry>,
+    entries: Vec<Entry>,
+    /// Places in `entries`.
+    by_name: HashTable<u32>,
     /// Counts the objects decoded, so that a key's repetition is seen.
     object: u64,
+    /// The place of the key that the last object began with.
+    first: u32,
+    /// The place of the key before, in this object.
+    last: Option<u32>,
+    /// The place where the next key probably is.
+    expected: u32,
 }
 
 #[derive(Debug)]
@@ -138,6 +151,8 @@ struct Entry {
     /// The row that the key stood in, in the object `object`.
     row: u32,
     object: u64,
+    /// The place of the key that came next the last time.
+    follower: u32,
 }
 
 /// A key found, and the row of an earlier use in the same object.
@@ -167,7 +182,9 @@ impl KeyCache {
         self.object += 1;
         if self.entries.len() > self.max_cached {
             self.entries.clear();
+            self.by_name.clear();
         }
+        (self.last, self.expected) = (None, self.first);
     }
 
     /// The number of `name`, which stands in row `row` unless an earlier row of
@@ -179,19 +196,41 @@ impl KeyCache {
         row: usize,
     ) -> Result<Found, KeyQuota> {
         let row = u32::try_from(row).expect("rows of one socket read are below 2^32");
-        let hash = self.hasher.hash_one(name);
-        if let Some(entry) = self.entries.find_mut(hash, |entry| *entry.name == *name) {
-            if entry.object == self.object {
-                return Ok(Found { id: entry.id, earlier_row: Some(entry.row as usize) });
-            }
+        let place = match self.entries.get(self.expected as usize) {
+            Some(entry) if *entry.name == *name => self.expected,
+            _ => self.look_up(name, max_keys)?,
+        };
+        let entry = &mut self.entries[place as usize];
+        (self.last, self.expected) = (Some(place), entry.follower);
+        let earlier_row = (entry.object == self.object).then_some(entry.row as usize);
+        if earlier_row.is_none() {
             (entry.object, entry.row) = (self.object, row);
-            return Ok(Found { id: entry.id, earlier_row: None });
         }
-        let (id, name) = self.allow(name, max_keys)?;
-        let entry = Entry { name, id, row, object: self.object };
-        let hasher = &self.hasher;
-        self.entries.insert_unique(hash, entry, |entry| hasher.hash_one(&*entry.name));
-        Ok(Found { id, earlier_row: None })
+        Ok(Found { id: entry.id, earlier_row })
+    }
+
+    /// The place of a key that is not the expected one, from now on expected here.
+    fn look_up(&mut self, name: &str, max_keys: u32) -> Result<u32, KeyQuota> {
+        let hash = self.hasher.hash_one(name);
+        let is_name = |&place: &u32| *self.entries[place as usize].name == *name;
+        let place = match self.by_name.find(hash, is_name) {
+            Some(&place) => place,
+            None => {
+                let (id, name) = self.allow(name, max_keys)?;
+                let place = u32::try_from(self.entries.len()).expect("bounded far below 2^32");
+                let follower = place + 1;
+                self.entries.push(Entry { name, id, row: 0, object: u64::MAX, follower });
+                let (entries, hasher) = (&self.entries, &self.hasher);
+                let rehash = |&place: &u32| hasher.hash_one(&*entries[place as usize].name);
+                self.by_name.insert_unique(hash, place, rehash);
+                place
+            }
+        };
+        match self.last {
+            Some(last) => self.entries[last as usize].follower = place,
+            None => self.first = place,
+        }
+        Ok(place)
     }
 
     fn allow(&self, name: &str, max_keys: u32) -> Result<(KeyId, Arc<str>), KeyQuota> {
@@ -258,6 +297,25 @@ mod tests {
             cache.begin_object();
             cache.resolve(&format!("k{number}"), 1_000).unwrap();
             assert!(cache.entries.len() <= 5);
+        }
+    }
+
+    #[test]
+    fn keys_in_any_order_and_form_are_told_apart() {
+        let table = KeyTable::new();
+        let mut cache = table.cache(TenantId(1), 5);
+        let mut names = Vec::new();
+        for objects in
+            [["a", "b", "c"], ["a", "c", "b"], ["c", "c", "a"], ["d", "a", "b"], ["e", "f", "g"]]
+        {
+            for _ in 0..3 {
+                cache.begin_object();
+                for name in objects {
+                    let id = cache.resolve_in_object(name, 100, 0).unwrap().id;
+                    table.extend_names(&mut names);
+                    assert_eq!(&*names[id.index()], name, "in {objects:?}");
+                }
+            }
         }
     }
 

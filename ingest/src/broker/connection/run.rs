@@ -18,7 +18,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Serves the connection until it ends.
-    pub(crate) async fn run(mut self) -> End {
+    pub(crate) async fn run(mut self: Box<Self>) -> End {
         let end = loop {
             match self.step(Input::Read).await {
                 Step::Submit(telemetry, attributes) => {
@@ -29,7 +29,8 @@ impl Connection {
                 Step::End(end) => break end,
             }
         };
-        self.finish(end).await;
+        // Boxed, so that a connection that goes on does not carry its end along.
+        Box::pin(self.finish(end)).await;
         end
     }
 

@@ -1,1 +1,21 @@
-//! Placeholder.
+//! The alarm workers: from the journal, through the alarm core, into the store.
+//!
+//! The end of a reading's way to an alarm. One worker owns each partition: it
+//! reads durable records in their order, runs them through `alarm-core`, and
+//! makes transitions, alarms, events and its position durable in one
+//! transaction. After a crash it takes the last snapshot and replays from
+//! there; what is committed already comes out again with the same ids and is
+//! not written twice. Whoever changes which alarms are raised, or does something
+//! to one, goes through [`AlarmCommands`] and so through the journal.
+//!
+//! This crate decides nothing about alarms (the core does) and speaks no SQL.
+
+mod apply;
+mod commands;
+mod metrics;
+mod partition;
+mod workers;
+
+pub use alarm_core::{Problem, Report, check, parse_toml};
+pub use commands::{AlarmCommands, CommandError, SavedProfile};
+pub use workers::{AlarmOptions, AlarmWorkers, PartitionStatus, StartError};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AlarmId, AlarmProfile, ProfileId};
+use super::{AlarmId, AlarmProfile, ProfileId, RuleId, Severity};
 use crate::{DeviceId, LocationId, TenantId, TimestampMs};
 
 /// One command with its place in time.
@@ -20,11 +20,15 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CommandBody {
-    /// Something that a person does to one alarm.
+    /// Something that a person does to one alarm. What the alarm is of comes
+    /// along, because the core forgets an alarm that is cleared.
     Alarm {
         alarm: AlarmId,
         /// The device that the alarm is of; none for a system alarm of the tenant.
         device: Option<DeviceId>,
+        location: Option<LocationId>,
+        rule: RuleId,
+        severity: Severity,
         by: Arc<str>,
         action: AlarmAction,
     },

@@ -85,7 +85,9 @@ pub fn decode_commands(version: u8, payload: &Bytes) -> Result<Vec<Command>, Dec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AlarmAction, AlarmId, AlarmProfile, CommandBody, DeviceId, ProfileId};
+    use crate::{
+        AlarmAction, AlarmId, AlarmProfile, CommandBody, DeviceId, ProfileId, RuleId, Severity,
+    };
 
     #[test]
     fn commands_read_back_as_they_were_written() {
@@ -106,6 +108,9 @@ mod tests {
                 body: CommandBody::Alarm {
                     alarm: AlarmId(7),
                     device: Some(DeviceId(8)),
+                    location: None,
+                    rule: RuleId { profile: ProfileId(3), key: "too_warm".into() },
+                    severity: Severity::Major,
                     by: "eva".into(),
                     action: AlarmAction::Shelve { until: TimestampMs(9) },
                 },

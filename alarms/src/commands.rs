@@ -1,0 +1,277 @@
+//! The way in for people: profiles, and deeds on alarms. All of it goes through
+//! the journal, and the answer comes when it has taken effect.
+//!
+//! A saved profile and the commands that follow from it are written in one
+//! transaction; then the commands are appended to every partition, in order. A
+//! crash in between loses none: what is not delivered is delivered at the next
+//! start. A command that comes twice changes nothing, because the core ignores
+//! a version that it has already.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use alarm_core::{Report, check, parse_toml};
+use journal::{AppendError, Journal};
+use schema::{
+    AlarmAction, AlarmId, AlarmProfile, Command, CommandBody, LocationId, PartitionId, Position,
+    ProfileId, TenantId, TimestampMs, encode_commands, partition_of,
+};
+use store::AlarmStore;
+use store::alarms::{AlarmStoreError, Delivery, ProfileChange, ProfileVersion};
+use tokio::sync::{Mutex, watch};
+
+use crate::workers::Progress;
+
+/// How long a caller waits for the effect of what is durable already.
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause before deliveries are tried again at start.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a command was refused or has not taken effect.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The profile has errors; nothing was saved.
+    #[error("the profile has {} errors", .0.errors.len())]
+    Invalid(Report),
+    #[error(transparent)]
+    Store(#[from] AlarmStoreError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error("there is no such alarm")]
+    NoSuchAlarm,
+    #[error("the alarm is {0} already")]
+    Already(&'static str),
+    /// It is saved and durable, and takes effect when the worker goes on.
+    #[error("it is saved, but partition {partition} has not come to it yet{}", .stopped.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    NotYet { partition: PartitionId, stopped: Option<String> },
+}
+
+impl CommandError {
+    /// True where the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Append(error) => error.is_retryable(),
+            Self::NotYet { .. } => true,
+            Self::Invalid(_) | Self::NoSuchAlarm | Self::Already(_) => false,
+        }
+    }
+}
+
+/// A profile that is in force, and what is doubtful about it.
+#[derive(Clone, Debug)]
+pub struct SavedProfile {
+    pub profile: ProfileVersion,
+    pub report: Report,
+}
+
+/// Clones are handles on the same way in.
+#[derive(Clone, Debug)]
+pub struct AlarmCommands {
+    journal: Journal,
+    store: AlarmStore,
+    progress: Arc<[watch::Receiver<Progress>]>,
+    /// Deliveries go one after another, so that versions keep their order.
+    delivering: Arc<Mutex<()>>,
+}
+
+fn now() -> TimestampMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn saved(profile: &ProfileVersion, body: &[u8]) -> Result<Command, String> {
+    let body: AlarmProfile = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let (id, version) = (profile.id, profile.version);
+    let body = CommandBody::ProfileSaved { profile: id, version, body: Arc::new(body) };
+    Ok(Command { at: profile.changed_at, tenant: profile.tenant, body })
+}
+
+fn deleted(profile: &ProfileVersion, _: &[u8]) -> Result<Command, String> {
+    let body = CommandBody::ProfileDeleted { profile: profile.id, version: profile.version };
+    Ok(Command { at: profile.changed_at, tenant: profile.tenant, body })
+}
+
+impl AlarmCommands {
+    pub(crate) fn new(
+        journal: Journal,
+        store: AlarmStore,
+        progress: Arc<[watch::Receiver<Progress>]>,
+    ) -> Self {
+        Self { journal, store, progress, delivering: Arc::default() }
+    }
+
+    /// Checks and saves a profile in TOML text; new where there is no id.
+    /// Returns once every partition evaluates by it.
+    ///
+    /// # Errors
+    /// [`CommandError::Invalid`] names each wrong field.
+    pub async fn save_profile(
+        &self,
+        tenant: TenantId,
+        id: Option<ProfileId>,
+        expected_version: Option<u64>,
+        source: String,
+        by: &str,
+    ) -> Result<SavedProfile, CommandError> {
+        let document = parse_toml(&source).map_err(CommandError::Invalid)?;
+        let report = check(&document);
+        if !report.errors.is_empty() {
+            return Err(CommandError::Invalid(report));
+        }
+        let body = serde_json::to_vec(&document)
+            .map_err(|error| AlarmStoreError::Stored(error.to_string()))?;
+        let change = ProfileChange {
+            tenant,
+            id,
+            expected_version,
+            document: Some((document.name, source)),
+            at: now(),
+            by: by.to_owned(),
+            command: saved,
+            body,
+            partitions: self.journal.partitions(),
+        };
+        let profile = self.store.change_profile(change).await?;
+        self.deliver_and_wait().await?;
+        Ok(SavedProfile { profile, report })
+    }
+
+    /// Deletes a profile; its alarms are cleared with that reason.
+    ///
+    /// # Errors
+    /// No such profile, or another version in force.
+    pub async fn delete_profile(
+        &self,
+        tenant: TenantId,
+        id: ProfileId,
+        expected_version: Option<u64>,
+        by: &str,
+    ) -> Result<(), CommandError> {
+        let change = ProfileChange {
+            tenant,
+            id: Some(id),
+            expected_version,
+            document: None,
+            at: now(),
+            by: by.to_owned(),
+            command: deleted,
+            body: Vec::new(),
+            partitions: self.journal.partitions(),
+        };
+        self.store.change_profile(change).await?;
+        self.deliver_and_wait().await
+    }
+
+    /// Does something to one alarm; returns once it is done.
+    ///
+    /// # Errors
+    /// No such alarm, or nothing to do.
+    pub async fn act(
+        &self,
+        id: AlarmId,
+        action: AlarmAction,
+        by: &str,
+    ) -> Result<(), CommandError> {
+        let alarm = self.store.alarm(id).await?.ok_or(CommandError::NoSuchAlarm)?;
+        let status = alarm.status;
+        match &action {
+            AlarmAction::Acknowledge if status.acknowledged => {
+                return Err(CommandError::Already("acknowledged"));
+            }
+            AlarmAction::Unacknowledge if !status.acknowledged => {
+                return Err(CommandError::Already("unacknowledged"));
+            }
+            AlarmAction::Clear | AlarmAction::Shelve { .. } if !status.active => {
+                return Err(CommandError::Already("cleared"));
+            }
+            AlarmAction::Unshelve if alarm.shelved_until.is_none() => {
+                return Err(CommandError::Already("unshelved"));
+            }
+            _ => {}
+        }
+        let body = CommandBody::Alarm {
+            alarm: id,
+            device: alarm.device,
+            location: alarm.location,
+            rule: alarm.rule,
+            severity: alarm.severity,
+            by: by.into(),
+            action,
+        };
+        let command = Command { at: now(), tenant: alarm.tenant, body };
+        let partition = self.partition_of(alarm.tenant, alarm.location);
+        let record = encode_commands(std::slice::from_ref(&command));
+        let position = self.journal.submit(partition, record).await?.await?;
+        self.wait(partition, position).await
+    }
+
+    /// The partition of a location; an alarm of a whole tenant is at home in none,
+    /// so that any will do.
+    fn partition_of(&self, tenant: TenantId, location: Option<LocationId>) -> PartitionId {
+        location.map_or(PartitionId(0), |location| {
+            partition_of(tenant, location, self.journal.partitions())
+        })
+    }
+
+    async fn deliver_and_wait(&self) -> Result<(), CommandError> {
+        for (partition, position) in self.deliver().await? {
+            self.wait(partition, position).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends what is not delivered yet; the last position of each partition.
+    async fn deliver(&self) -> Result<Vec<(PartitionId, Position)>, CommandError> {
+        let _one_at_a_time = self.delivering.lock().await;
+        let mut pending = Vec::new();
+        for Delivery { sequence, partition, command } in self.store.deliveries().await? {
+            let record = encode_commands(std::slice::from_ref(&command));
+            pending.push((sequence, partition, self.journal.submit(partition, record).await?));
+        }
+        let mut positions = Vec::new();
+        for (sequence, partition, pending) in pending {
+            positions.push((partition, pending.await?));
+            self.store.delivered(sequence).await?;
+        }
+        if positions.is_empty() {
+            // Another caller has delivered ours: it is before the journal's end.
+            for partition in (0..self.journal.partitions()).map(PartitionId) {
+                let next = self.journal.bounds(partition).next.0;
+                positions.extend(next.checked_sub(1).map(|last| (partition, Position(last))));
+            }
+        }
+        Ok(positions)
+    }
+
+    /// Waits until what came of the record at `position` is committed.
+    async fn wait(&self, partition: PartitionId, position: Position) -> Result<(), CommandError> {
+        let mut progress = self.progress[usize::from(partition.0)].clone();
+        let done = progress
+            .wait_for(|progress| progress.position > position || progress.stopped.is_some());
+        let stopped = match tokio::time::timeout(EFFECT_TIMEOUT, done).await {
+            Ok(Ok(progress)) if progress.position > position => return Ok(()),
+            Ok(Ok(progress)) => progress.stopped.clone(),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        Err(CommandError::NotYet { partition, stopped })
+    }
+
+    /// Delivers what a crash left behind.
+    pub(crate) async fn deliver_at_start(self, mut stopping: watch::Receiver<bool>) {
+        while !*stopping.borrow() {
+            match self.deliver().await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "delivering alarm profiles is tried again");
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY_PAUSE) => {}
+                        _ = stopping.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+}

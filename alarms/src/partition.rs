@@ -1,0 +1,314 @@
+//! The owner of one partition: takes it over, replays, and goes on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use alarm_core::{Engine, EngineOptions, RestoreError, Tally};
+use journal::{Entry, Journal, ReadError, Reader};
+use schema::{PartitionId, Position, TimestampMs, Transition, TransitionKind};
+use store::alarms::{Claim, Commit, Tick};
+use store::{AlarmStore, Directory};
+use tokio::sync::watch;
+
+use crate::apply::{Acquaintance, ApplyError, apply};
+use crate::metrics::PartitionMetrics;
+use crate::workers::{AlarmOptions, Progress};
+
+/// The name under which the journal keeps what the workers still need.
+const READER_NAME: &str = "alarms";
+
+/// A snapshot is made at most this share of the time: the pause behind one is
+/// so many times as long as it took.
+const SNAPSHOT_PAUSE: u32 = 20;
+
+/// Why a partition stopped; each wants a person.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StopReason {
+    #[error("the journal can't be read: {0}")]
+    Read(#[from] ReadError),
+    #[error("record {position}: {source}")]
+    Apply { position: Position, source: ApplyError },
+    #[error("the store refused: {0}")]
+    Store(#[from] store::alarms::AlarmStoreError),
+    #[error("the snapshot can't be taken back: {0}")]
+    Restore(#[from] RestoreError),
+    #[error("the alarms stand at {committed}, behind the journal's end at {next}: the journal was replaced")]
+    JournalBehind { committed: Position, next: Position },
+}
+
+/// What a worker stands on.
+#[derive(Debug)]
+pub(crate) struct PartitionWorker {
+    pub journal: Journal,
+    pub directory: Directory,
+    pub store: AlarmStore,
+    pub partition: PartitionId,
+    pub options: AlarmOptions,
+    pub progress: watch::Sender<Progress>,
+    pub stopping: watch::Receiver<bool>,
+    pub metrics: PartitionMetrics,
+}
+
+/// The partition while it is owned.
+struct Owned {
+    epoch: u64,
+    engine: Engine,
+    devices: Acquaintance,
+    /// The next record to apply.
+    position: Position,
+    committed: Position,
+    transitions: Vec<Transition>,
+    ticks: Vec<Tick>,
+    tally: Tally,
+    committed_at: Instant,
+    snapshot_at: Instant,
+    snapshot_took: Duration,
+    rows_since_snapshot: u64,
+    /// Somebody may wait for the position.
+    awaited: bool,
+}
+
+fn now() -> TimestampMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+impl PartitionWorker {
+    /// Runs until it is stopped, or stops itself loudly.
+    pub async fn run(mut self) {
+        match self.own().await {
+            Ok(()) => {}
+            Err(reason) => {
+                let partition = self.partition;
+                tracing::error!(%partition, %reason, "the alarm worker of a partition stopped");
+                self.metrics.stopped.inc();
+                self.progress.send_modify(|progress| progress.stopped = Some(reason.to_string()));
+            }
+        }
+    }
+
+    async fn own(&mut self) -> Result<(), StopReason> {
+        let claim = self.claim().await?;
+        let Some((mut owned, mut reader)) = self.take_over(claim).await? else { return Ok(()) };
+        self.publish(&mut owned);
+        while !*self.stopping.borrow() {
+            let mut records = 0;
+            while records < self.options.max_batch_records {
+                let Some(entry) = reader.try_next()? else { break };
+                self.apply(&mut owned, &entry)?;
+                records += 1;
+            }
+            if records == 0 {
+                self.tick(&mut owned);
+            }
+            if self.is_commit_due(&owned) {
+                self.commit(&mut owned).await?;
+            }
+            if records > 0 {
+                // Other partitions share the threads.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let pause = self.pause(&owned);
+            tokio::select! {
+                entry = reader.next() => self.apply(&mut owned, &entry?)?,
+                () = tokio::time::sleep(pause) => {}
+                // The sender lives as long as the workers.
+                _ = self.stopping.changed() => {}
+            }
+        }
+        owned.rows_since_snapshot = u64::MAX;
+        owned.snapshot_took = Duration::ZERO;
+        self.commit(&mut owned).await
+    }
+
+    async fn claim(&mut self) -> Result<Claim, StopReason> {
+        loop {
+            match self.store.claim(self.partition).await {
+                Err(error) if error.is_retryable() && !*self.stopping.borrow() => {
+                    tracing::warn!(%error, "claiming a partition is tried again");
+                    tokio::time::sleep(Duration::from_millis(self.options.retry_ms)).await;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Restores the snapshot and replays up to what is committed, telling
+    /// nothing. None when it was stopped before the end.
+    async fn take_over(&mut self, claim: Claim) -> Result<Option<(Owned, Reader)>, StopReason> {
+        let options = EngineOptions { grace_ms: self.options.grace_ms };
+        let bounds = self.journal.bounds(self.partition);
+        let (engine, from) = match &claim.snapshot {
+            Some(snapshot) => (Engine::restore(options, &snapshot.bytes)?, snapshot.position),
+            // A partition whose alarms begin today begins at what is kept.
+            None if claim.position == Position(0) => (Engine::new(options), bounds.oldest),
+            None => (Engine::new(options), Position(0)),
+        };
+        if claim.position > bounds.next {
+            return Err(StopReason::JournalBehind { committed: claim.position, next: bounds.next });
+        }
+        let mut reader = self.journal.reader(self.partition, from)?;
+        self.journal.hold(READER_NAME, self.partition, from);
+        let tally = engine.tally();
+        let mut owned = Owned {
+            epoch: claim.epoch,
+            engine,
+            devices: Acquaintance::new(self.directory.clone(), claim.met, claim.position),
+            position: from,
+            committed: claim.position,
+            transitions: Vec::new(),
+            ticks: Vec::new(),
+            tally,
+            committed_at: Instant::now(),
+            snapshot_at: Instant::now(),
+            snapshot_took: Duration::ZERO,
+            rows_since_snapshot: 0,
+            awaited: false,
+        };
+        let mut ticks = claim.ticks.iter().peekable();
+        loop {
+            while let Some(tick) = ticks.next_if(|tick| tick.position <= owned.position) {
+                owned.engine.advance(tick.clock, &mut owned.transitions);
+            }
+            owned.transitions.clear();
+            if owned.position >= claim.position {
+                break;
+            }
+            if *self.stopping.borrow() {
+                return Ok(None);
+            }
+            let Some(entry) = reader.try_next()? else {
+                return Err(StopReason::JournalBehind {
+                    committed: claim.position,
+                    next: owned.position,
+                });
+            };
+            self.apply(&mut owned, &entry)?;
+            if owned.position.0.is_multiple_of(64) {
+                tokio::task::yield_now().await;
+            }
+        }
+        owned.committed = owned.committed.max(owned.position);
+        // Where nothing was ever committed the position is the journal's start.
+        owned.committed = if claim.position == Position(0) { Position(0) } else { owned.committed };
+        Ok(Some((owned, reader)))
+    }
+
+    fn apply(&self, owned: &mut Owned, entry: &Entry) -> Result<(), StopReason> {
+        let position = entry.position;
+        let applied = apply(&mut owned.engine, &mut owned.devices, entry, &mut owned.transitions)
+            .map_err(|source| StopReason::Apply { position, source })?;
+        owned.position = position.next();
+        owned.rows_since_snapshot = owned.rows_since_snapshot.saturating_add(applied.rows);
+        owned.awaited |= applied.commands;
+        self.metrics.unknown_device.inc_by(applied.unknown_device);
+        Ok(())
+    }
+
+    /// Lets the wall clock move a partition to which nothing comes. The move is
+    /// kept, so that a replay makes it at the same place.
+    fn tick(&self, owned: &mut Owned) {
+        let clock = now();
+        if owned.engine.next_deadline().is_some_and(|due| due <= clock) {
+            owned.engine.advance(clock, &mut owned.transitions);
+            owned.ticks.push(Tick { position: owned.position, clock });
+        }
+    }
+
+    /// How long nothing can become due.
+    fn pause(&self, owned: &Owned) -> Duration {
+        let until_commit =
+            Duration::from_millis(self.options.commit_interval_ms).saturating_sub(owned.committed_at.elapsed());
+        let idle = Duration::from_millis(self.options.idle_ms);
+        let longest = if owned.position > owned.committed { until_commit.min(idle) } else { idle };
+        let until_due = owned.engine.next_deadline().map_or(idle, |due| {
+            Duration::from_millis(u64::try_from(due.0.saturating_sub(now().0)).unwrap_or(0))
+        });
+        longest.min(until_due).max(Duration::from_millis(1))
+    }
+
+    fn is_commit_due(&self, owned: &Owned) -> bool {
+        let interval = Duration::from_millis(self.options.commit_interval_ms);
+        let moved = owned.position > owned.committed || !owned.ticks.is_empty();
+        !owned.transitions.is_empty()
+            || owned.awaited
+            || (moved && owned.committed_at.elapsed() >= interval)
+    }
+
+    fn is_snapshot_due(&self, owned: &Owned) -> bool {
+        let since = owned.snapshot_at.elapsed();
+        owned.rows_since_snapshot > 0
+            && since >= owned.snapshot_took * SNAPSHOT_PAUSE
+            && (owned.rows_since_snapshot >= self.options.snapshot_rows
+                || since >= Duration::from_millis(self.options.snapshot_interval_ms))
+    }
+
+    /// Makes all that came since the last time durable, in one transaction.
+    async fn commit(&mut self, owned: &mut Owned) -> Result<(), StopReason> {
+        let snapshot = self.is_snapshot_due(owned).then(|| {
+            let started = Instant::now();
+            let bytes = owned.engine.snapshot();
+            owned.snapshot_took = started.elapsed();
+            self.metrics.snapshot_seconds.observe(owned.snapshot_took.as_secs_f64());
+            self.metrics.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
+            bytes
+        });
+        let has_snapshot = snapshot.is_some();
+        let stretch = Arc::new(Commit {
+            partition: self.partition,
+            epoch: owned.epoch,
+            expected: owned.committed,
+            next: owned.position.max(owned.committed),
+            transitions: std::mem::take(&mut owned.transitions),
+            ticks: std::mem::take(&mut owned.ticks),
+            met: std::mem::take(&mut owned.devices.met),
+            snapshot,
+            at: now(),
+        });
+        while let Err(error) = self.store.commit(stretch.clone()).await {
+            if !error.is_retryable() || *self.stopping.borrow() {
+                return Err(error.into());
+            }
+            tracing::warn!(%error, "a commit of alarms is tried again");
+            tokio::time::sleep(Duration::from_millis(self.options.retry_ms)).await;
+        }
+        owned.committed = stretch.next;
+        owned.committed_at = Instant::now();
+        owned.awaited = false;
+        if has_snapshot {
+            owned.snapshot_at = Instant::now();
+            owned.rows_since_snapshot = 0;
+            self.journal.hold(READER_NAME, self.partition, stretch.next);
+        }
+        self.count(&stretch.transitions);
+        self.publish(owned);
+        Ok(())
+    }
+
+    fn count(&self, transitions: &[Transition]) {
+        let now = now();
+        for transition in transitions {
+            self.metrics.transitions.with_label_values(&[transition.kind.as_str()]).inc();
+            if transition.kind != TransitionKind::Updated {
+                let ms = now.0.saturating_sub(transition.received_at.0).max(0);
+                let whole = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+                self.metrics.time_to_alarm.observe(whole.as_secs_f64());
+            }
+        }
+    }
+
+    fn publish(&self, owned: &mut Owned) {
+        let tally = owned.engine.tally();
+        self.metrics.evaluated.inc_by(tally.evaluated - owned.tally.evaluated);
+        self.metrics.late.inc_by(tally.late - owned.tally.late);
+        self.metrics.repeated.inc_by(tally.repeated - owned.tally.repeated);
+        self.metrics.rounds.inc_by(tally.rounds - owned.tally.rounds);
+        owned.tally = tally;
+        let behind = self.journal.bounds(self.partition).next.0.saturating_sub(owned.position.0);
+        self.metrics.lag.set(i64::try_from(behind).unwrap_or(i64::MAX));
+        let active = owned.engine.active_alarms();
+        self.metrics.active.set(i64::try_from(active).unwrap_or(i64::MAX));
+        self.progress.send_modify(|progress| progress.position = owned.committed);
+    }
+}

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use alarms::AlarmWorkers;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -22,8 +23,16 @@ use crate::api::{Access, AppState, Problem};
 pub struct Health {
     journal: Journal,
     recorder: Arc<Recorder>,
+    alarms: Arc<AlarmWorkers>,
     phase: Arc<AtomicU8>,
-    max_recorder_lag_records: u64,
+    limits: HealthLimits,
+}
+
+/// How far behind the journal its readers may be before the node isn't ready.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthLimits {
+    pub max_recorder_lag_records: u64,
+    pub max_alarms_lag_records: u64,
 }
 
 /// Where the node is in its life.
@@ -39,7 +48,8 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
     /// Stable, for programs: `starting`, `stopping`, `journal_stalled`,
-    /// `journal_closed`, `partition_stopped`, `recorder_stopped`, `recorder_lag`.
+    /// `journal_closed`, `partition_stopped`, `recorder_stopped`, `recorder_lag`,
+    /// `alarms_stopped`, `alarms_lag`.
     pub code: &'static str,
     /// For people.
     pub detail: String,
@@ -53,9 +63,14 @@ struct Report {
 
 impl Health {
     #[must_use]
-    pub fn new(journal: Journal, recorder: Arc<Recorder>, max_recorder_lag_records: u64) -> Self {
+    pub fn new(
+        journal: Journal,
+        recorder: Arc<Recorder>,
+        alarms: Arc<AlarmWorkers>,
+        limits: HealthLimits,
+    ) -> Self {
         let phase = Arc::new(AtomicU8::new(Phase::Starting as u8));
-        Self { journal, recorder, phase, max_recorder_lag_records }
+        Self { journal, recorder, alarms, phase, limits }
     }
 
     pub fn enter(&self, phase: Phase) {
@@ -75,6 +90,7 @@ impl Health {
         }
         self.look_at_journal(&mut reasons);
         self.look_at_recorder(&mut reasons);
+        self.look_at_alarms(&mut reasons);
         reasons
     }
 
@@ -111,13 +127,34 @@ impl Health {
                     code: "recorder_stopped",
                     detail: format!("Partition {partition} is recorded no further: {why}"),
                 });
-            } else if behind > self.max_recorder_lag_records {
+            } else if behind > self.limits.max_recorder_lag_records {
                 reasons.push(Reason {
                     code: "recorder_lag",
                     detail: format!(
                         "The history of partition {partition} is {behind} records behind the \
                          journal (at {position}); up to {} is taken as ready.",
-                        self.max_recorder_lag_records
+                        self.limits.max_recorder_lag_records
+                    ),
+                });
+            }
+        }
+    }
+
+    fn look_at_alarms(&self, reasons: &mut Vec<Reason>) {
+        for status in self.alarms.status() {
+            let alarms::PartitionStatus { partition, position, behind, stopped } = status;
+            if let Some(why) = stopped {
+                reasons.push(Reason {
+                    code: "alarms_stopped",
+                    detail: format!("Partition {partition} raises no alarms any more: {why}"),
+                });
+            } else if behind > self.limits.max_alarms_lag_records {
+                reasons.push(Reason {
+                    code: "alarms_lag",
+                    detail: format!(
+                        "The alarms of partition {partition} are {behind} records behind the \
+                         journal (at {position}); up to {} is taken as ready.",
+                        self.limits.max_alarms_lag_records
                     ),
                 });
             }

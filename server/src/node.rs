@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alarms::{AlarmOptions, AlarmWorkers};
 use anyhow::Context as _;
 use ingest::batch::BatchOptions;
 use ingest::broker::{ListenerLimits, SessionLimits, TlsFiles};
@@ -31,7 +32,7 @@ use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
 use crate::config::{ApiConfig, Config, HOUR_MS, HistoryConfig, JournalConfig, MqttConfig};
 use crate::folder::{DataFolder, RunFile};
-use crate::health::{Health, Phase};
+use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
 use crate::secret::{Secret, generate_token};
 
@@ -53,6 +54,7 @@ const API_STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Node {
     state: AppState,
     recorder: Arc<Recorder>,
+    alarms: Arc<AlarmWorkers>,
     http: HttpServer,
     run: RunFile,
     folder: DataFolder,
@@ -77,27 +79,23 @@ impl Node {
             open_store(&store_dir, journal.partitions(), &config.history, &registry).await?;
         admit_admin(&folder, &store, &secret).await?;
         let submitter = Submitter::start(&journal, &BatchOptions::default(), &registry)?;
-        let recorder = Arc::new(Recorder::start(
-            &journal,
-            store.history(),
-            store.attributes(),
-            &RecorderOptions {
-                threads: config.history.recorder_threads as usize,
-                ..RecorderOptions::default()
-            },
-            &registry,
-        )?);
+        let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry)?);
+        let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
         let broker =
             Arc::new(start_broker(&config, &secret, &journal, &submitter, &store, &registry)?);
 
-        let health =
-            Health::new(journal.clone(), Arc::clone(&recorder), config.history.max_lag_records);
+        let lag = HealthLimits {
+            max_recorder_lag_records: config.history.max_lag_records,
+            max_alarms_lag_records: config.alarms.max_lag_records,
+        };
+        let health = Health::new(journal.clone(), Arc::clone(&recorder), Arc::clone(&alarms), lag);
         let state = AppState::new(Parts {
             store,
             journal,
             connections: broker.connections(),
             broker,
             submitter,
+            alarm_commands: alarms.commands().clone(),
             secret,
             metrics: ApiMetrics::register(&registry)?,
             registry,
@@ -116,7 +114,7 @@ impl Node {
         folder.write_run_file(&run)?;
         state.health.enter(Phase::Serving);
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
-        Ok(Self { state, recorder, http, run, folder })
+        Ok(Self { state, recorder, alarms, http, run, folder })
     }
 
     /// Where the node can be reached.
@@ -149,11 +147,12 @@ impl Node {
     /// Stops all parts, the last started first. What was acknowledged is on disk
     /// long before; this makes the rest durable or leaves it unacknowledged.
     pub async fn stop(self) {
-        let Self { state, recorder, http, folder, .. } = self;
+        let Self { state, recorder, alarms, http, folder, .. } = self;
         state.health.enter(Phase::Stopping);
         folder.remove_run_file();
         http.stop(API_STOP_PATIENCE).await;
         state.broker.shutdown().await;
+        alarms.stop().await;
         recorder.close().await;
         state.submitter.close().await;
         state.journal.close().await;
@@ -166,6 +165,33 @@ async fn bind(config: &ApiConfig) -> anyhow::Result<TcpListener> {
     TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on api.listen = {}", config.listen))
+}
+
+fn start_recorder(
+    config: &Config,
+    journal: &Journal,
+    store: &Store,
+    registry: &Registry,
+) -> anyhow::Result<Recorder> {
+    let threads = config.history.recorder_threads as usize;
+    let options = RecorderOptions { threads, ..RecorderOptions::default() };
+    Recorder::start(journal, store.history(), store.attributes(), &options, registry)
+        .context("cannot start the recorder")
+}
+
+fn start_alarms(
+    config: &Config,
+    journal: &Journal,
+    store: &Store,
+    registry: &Registry,
+) -> anyhow::Result<AlarmWorkers> {
+    let options = AlarmOptions {
+        threads: config.alarms.threads as usize,
+        grace_ms: i64::try_from(config.alarms.grace_ms)?,
+        ..AlarmOptions::default()
+    };
+    AlarmWorkers::start(journal, store, &options, registry)
+        .context("cannot start the alarm workers")
 }
 
 fn start_broker(

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use alarms::AlarmCommands;
 use ingest::{Broker, Connections, Submitter};
 use journal::Journal;
 use store::Store;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub broker: Arc<Broker>,
     /// Puts rows into the journal as the broker does.
     pub submitter: Submitter,
+    /// Profiles, and what people do to alarms; all of it goes by the journal.
+    pub alarm_commands: AlarmCommands,
     pub secret: Secret,
     /// All metrics of the process.
     pub registry: prometheus::Registry,

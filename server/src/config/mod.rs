@@ -12,6 +12,7 @@ mod settings;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use alarms::AlarmOptions;
 use ingest::broker::{ListenerLimits, SessionLimits};
 use ingest::limits::Limits;
 use ingest::recorder::RecorderOptions;
@@ -43,6 +44,9 @@ pub struct Config {
     /// The history that queries read.
     #[schema(inline)]
     pub history: HistoryConfig,
+    /// The alarm workers.
+    #[schema(inline)]
+    pub alarms: AlarmConfig,
     /// The HTTP API, health and metrics.
     #[schema(inline)]
     pub api: ApiConfig,
@@ -252,6 +256,34 @@ impl Default for HistoryConfig {
             cache_bytes: options.cache_bytes as u64,
             concurrent_queries: u32::try_from(options.concurrent_queries).unwrap_or(1),
             recorder_threads: u32::try_from(RecorderOptions::default().threads).unwrap_or(0),
+        }
+    }
+}
+
+/// The alarm workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlarmConfig {
+    /// Records that the alarms may be behind the journal before
+    /// `/health/ready` says so.
+    #[schema(minimum = 1)]
+    pub max_lag_records: u64,
+    /// How long a device must be silent before its deadlines fire by the clock
+    /// instead of by the next reading's time.
+    #[schema(minimum = 0, maximum = 3_600_000)]
+    pub grace_ms: u64,
+    /// Threads that evaluate rules; 0 takes half of the cores.
+    #[schema(minimum = 0, maximum = 1_024)]
+    pub threads: u32,
+}
+
+impl Default for AlarmConfig {
+    fn default() -> Self {
+        let options = AlarmOptions::default();
+        Self {
+            max_lag_records: 100_000,
+            grace_ms: u64::try_from(options.grace_ms).unwrap_or(0),
+            threads: u32::try_from(options.threads).unwrap_or(0),
         }
     }
 }

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Generous: these tests share their machine with others.
@@ -42,6 +43,7 @@ pub fn text(bytes: &[u8]) -> String {
 pub struct Baken {
     child: Child,
     log: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
     pub run: RunFile,
     pub dir: PathBuf,
     _temp: Option<TempDir>,
@@ -65,7 +67,7 @@ impl Baken {
         let log = Arc::new(Mutex::new(String::new()));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let lines_to = Arc::clone(&log);
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 let mut log = lines_to.lock().await;
                 log.push_str(&line);
@@ -86,7 +88,7 @@ impl Baken {
             assert!(Instant::now() < until, "not ready in time:\n{}", log.lock().await);
             sleep(POLL).await;
         };
-        Self { child, log, run, dir: dir.to_owned(), _temp: None }
+        Self { child, log, reading, run, dir: dir.to_owned(), _temp: None }
     }
 
     pub fn token(&self) -> String {
@@ -116,6 +118,7 @@ impl Baken {
     pub async fn stop_by(mut self, signal: Signal) -> (ExitStatus, String) {
         self.signal(signal);
         let status = self.wait().await;
+        timeout(DEADLINE, &mut self.reading).await.unwrap().unwrap();
         (status, self.log().await)
     }
 

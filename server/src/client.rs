@@ -57,6 +57,19 @@ impl std::fmt::Debug for ApiClient {
     }
 }
 
+/// The body of a request.
+struct Payload {
+    kind: &'static str,
+    bytes: Vec<u8>,
+}
+
+impl Payload {
+    fn json(body: &impl Serialize) -> Self {
+        let bytes = serde_json::to_vec(body).expect("what this client sends becomes JSON");
+        Self { kind: "application/json", bytes }
+    }
+}
+
 impl ApiClient {
     /// A client of the server at `base`, such as `http://127.0.0.1:8080`.
     pub fn new(base: &str, token: &str) -> Result<Self, ClientError> {
@@ -101,24 +114,35 @@ impl ApiClient {
     /// `GET` of a path below `/api/v1`, or of one that begins outside of it
     /// such as `/health/ready`.
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.send(Method::GET, path, None::<&()>).await
+        self.send(Method::GET, path, None).await
     }
 
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, ClientError> {
-        self.send(Method::POST, path, Some(body)).await
+        self.send(Method::POST, path, Some(Payload::json(body))).await
+    }
+
+    /// `POST` of text of another type than JSON, such as a profile in TOML.
+    pub async fn post_text(
+        &self,
+        path: &str,
+        kind: &'static str,
+        text: String,
+    ) -> Result<Value, ClientError> {
+        let body = Some(Payload { kind, bytes: text.into_bytes() });
+        self.send(Method::POST, path, body).await
     }
 
     pub async fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, ClientError> {
-        self.send(Method::PUT, path, Some(body)).await
+        self.send(Method::PUT, path, Some(Payload::json(body))).await
     }
 
     pub async fn delete(&self, path: &str) -> Result<Value, ClientError> {
-        self.send(Method::DELETE, path, None::<&()>).await
+        self.send(Method::DELETE, path, None).await
     }
 
     /// The answer's text, whatever it is, such as that of `/metrics`.
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
-        let (_, _, text) = self.exchange(Method::GET, path, None::<&()>).await?;
+        let (_, _, text) = self.exchange(Method::GET, path, None).await?;
         Ok(text)
     }
 
@@ -126,7 +150,7 @@ impl ApiClient {
         &self,
         method: Method,
         path: &str,
-        body: Option<&impl Serialize>,
+        body: Option<Payload>,
     ) -> Result<Value, ClientError> {
         let (url, status, text) = self.exchange(method, path, body).await?;
         if text.is_empty() && status.is_success() {
@@ -147,7 +171,7 @@ impl ApiClient {
         &self,
         method: Method,
         path: &str,
-        body: Option<&impl Serialize>,
+        body: Option<Payload>,
     ) -> Result<(String, StatusCode, String), ClientError> {
         let url = if path.starts_with("/health") || path.starts_with("/metrics") {
             format!("{}{path}", self.base)
@@ -160,7 +184,7 @@ impl ApiClient {
             .header(header::ACCEPT, "application/json")
             .bearer_auth(&self.token);
         if let Some(body) = body {
-            request = request.json(body);
+            request = request.header(header::CONTENT_TYPE, body.kind).body(body.bytes);
         }
         let unreachable = |error: reqwest::Error| {
             let mut reason = error.to_string();

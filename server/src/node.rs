@@ -54,7 +54,6 @@ const API_STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Node {
     state: AppState,
     recorder: Arc<Recorder>,
-    alarms: Arc<AlarmWorkers>,
     http: HttpServer,
     run: RunFile,
     folder: DataFolder,
@@ -95,7 +94,7 @@ impl Node {
             connections: broker.connections(),
             broker,
             submitter,
-            alarm_commands: alarms.commands().clone(),
+            alarms,
             secret,
             metrics: ApiMetrics::register(&registry)?,
             registry,
@@ -114,7 +113,7 @@ impl Node {
         folder.write_run_file(&run)?;
         state.health.enter(Phase::Serving);
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
-        Ok(Self { state, recorder, alarms, http, run, folder })
+        Ok(Self { state, recorder, http, run, folder })
     }
 
     /// Where the node can be reached.
@@ -147,12 +146,12 @@ impl Node {
     /// Stops all parts, the last started first. What was acknowledged is on disk
     /// long before; this makes the rest durable or leaves it unacknowledged.
     pub async fn stop(self) {
-        let Self { state, recorder, alarms, http, folder, .. } = self;
+        let Self { state, recorder, http, folder, .. } = self;
         state.health.enter(Phase::Stopping);
         folder.remove_run_file();
         http.stop(API_STOP_PATIENCE).await;
         state.broker.shutdown().await;
-        alarms.stop().await;
+        state.alarms.stop().await;
         recorder.close().await;
         state.submitter.close().await;
         state.journal.close().await;

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use alarms::AlarmCommands;
+use alarms::AlarmWorkers;
 use ingest::{Broker, Connections, Submitter};
 use journal::Journal;
 use store::Store;
@@ -28,8 +28,9 @@ pub struct Parts {
     pub broker: Arc<Broker>,
     /// Puts rows into the journal as the broker does.
     pub submitter: Submitter,
-    /// Profiles, and what people do to alarms; all of it goes by the journal.
-    pub alarm_commands: AlarmCommands,
+    /// Evaluates rules; its commands are the way in for profiles and for what
+    /// people do to alarms.
+    pub alarms: Arc<AlarmWorkers>,
     pub secret: Secret,
     /// All metrics of the process.
     pub registry: prometheus::Registry,

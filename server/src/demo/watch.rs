@@ -87,10 +87,10 @@ impl Watch {
     }
 
     async fn note(&mut self, event: Value) -> anyhow::Result<()> {
-        if event["rule"] == RULE {
+        if event["body"]["rule"] == RULE {
             match event["kind"].as_str() {
-                Some("raised") => self.raised = Some(event.clone()),
-                Some("cleared") if self.raised.is_some() => {
+                Some("alarm_raised") => self.raised = Some(event.clone()),
+                Some("alarm_cleared") if self.raised.is_some() => {
                     self.cleared = Some(event.clone());
                     if let Some(alarm) = event["alarm"].as_str() {
                         self.alarm = Some(self.client.get(&format!("/alarms/{alarm}")).await?);
@@ -165,14 +165,13 @@ fn line(readings: &Value, acknowledged: u64) -> String {
 }
 
 fn event_line(event: &Value) -> String {
-    let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     format!(
-        "{}  ALARM {} {}  {}: {}",
+        "{}  {}  {} {}",
         time(event["at"].as_i64()),
-        text("kind"),
-        text("severity"),
-        text("rule"),
-        text("description"),
+        text(&event["kind"]).replace('_', " ").to_uppercase(),
+        text(&event["severity"]),
+        text(&event["body"]["description"]),
     )
 }
 

@@ -76,7 +76,6 @@ struct Shown {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 struct Attribute {
     /// Any JSON but null.
-    #[schema(value_type = Object)]
     value: Value,
     /// Milliseconds since 1970, UTC.
     updated_at: i64,

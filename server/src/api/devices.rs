@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::auth::Access;
 use super::extract::{IfMatch, Json, Path, Query, etag};
-use super::listing::{Allowed, Filter, page};
+use super::listing::{DeviceFilter, page};
 use super::paging::Page;
 use super::problem::{ApiResult, Problem};
 use super::state::AppState;
@@ -88,7 +88,7 @@ impl Shown {
     operation_id = "list_devices",
     path = "/devices",
     tag = "devices",
-    params(Filter),
+    params(DeviceFilter),
     responses(
         (status = 200, body = Page<Shown>),
         (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -98,9 +98,9 @@ impl Shown {
 async fn list(
     State(state): State<AppState>,
     access: Access,
-    Query(filter): Query<Filter>,
+    Query(filter): Query<DeviceFilter>,
 ) -> ApiResult<Json<Page<Shown>>> {
-    let query = filter.query(&access, Allowed { location: true, router: true })?;
+    let query = filter.query(&access)?;
     Ok(Json(page(state.store.directory().devices(&query), Shown::entry)))
 }
 

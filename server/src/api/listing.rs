@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use super::auth::Access;
 use super::paging::{Page, Paging};
-use super::problem::{ApiResult, Problem};
+use super::problem::ApiResult;
 
 /// Which documents a list holds.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -22,33 +22,65 @@ pub struct Filter {
     after: Option<String>,
     /// Only what belongs to this tenant.
     tenant: Option<u64>,
-    /// Only what stands at this location.
+    /// Only names that begin so.
+    name: Option<String>,
+}
+
+/// Which routers a list holds.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RouterFilter {
+    /// Items of a page, 1 to 1000; 100 when not given.
+    limit: Option<u32>,
+    /// What `next` of the page before said.
+    after: Option<String>,
+    /// Only those of this tenant.
+    tenant: Option<u64>,
+    /// Only those at this location.
     location: Option<u64>,
-    /// Only what is behind this router, and its own device.
+    /// Only names that begin so.
+    name: Option<String>,
+}
+
+/// Which devices a list holds.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeviceFilter {
+    /// Items of a page, 1 to 1000; 100 when not given.
+    limit: Option<u32>,
+    /// What `next` of the page before said.
+    after: Option<String>,
+    /// Only those of this tenant.
+    tenant: Option<u64>,
+    /// Only those at this location.
+    location: Option<u64>,
+    /// Only this router's own and those behind it.
     router: Option<u64>,
     /// Only names that begin so.
     name: Option<String>,
 }
 
-/// The filters that a list has beside `tenant`, `name` and the paging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowed {
-    pub location: bool,
-    pub router: bool,
+impl Filter {
+    /// What to ask the directory.
+    pub fn query(self, access: &Access) -> ApiResult<ListQuery> {
+        let Self { limit, after, tenant, name } = self;
+        DeviceFilter { limit, after, tenant, name, location: None, router: None }.query(access)
+    }
 }
 
-impl Filter {
-    /// What to ask the directory. A filter that the list does not have is
-    /// refused rather than taken for none.
-    pub fn query(self, access: &Access, allowed: Allowed) -> ApiResult<ListQuery> {
-        for (field, given, allowed) in [
-            ("location", self.location.is_some(), allowed.location),
-            ("router", self.router.is_some(), allowed.router),
-        ] {
-            if given && !allowed {
-                return Err(Problem::invalid(field, "This list cannot be filtered by it."));
-            }
-        }
+impl RouterFilter {
+    /// What to ask the directory.
+    pub fn query(self, access: &Access) -> ApiResult<ListQuery> {
+        let Self { limit, after, tenant, location, name } = self;
+        DeviceFilter { limit, after, tenant, name, location, router: None }.query(access)
+    }
+}
+
+impl DeviceFilter {
+    /// What to ask the directory.
+    pub fn query(self, access: &Access) -> ApiResult<ListQuery> {
         let paging = Paging::by_id(self.limit, self.after.as_deref())?;
         Ok(ListQuery {
             tenant: access.filter(self.tenant.map(TenantId))?,

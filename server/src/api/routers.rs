@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::auth::Access;
 use super::credentials::{self, Prepared};
 use super::extract::{IfMatch, Json, Path, Query, etag};
-use super::listing::{Allowed, Filter, page};
+use super::listing::{RouterFilter, page};
 use super::paging::Page;
 use super::problem::{ApiResult, Problem};
 use super::refused::within;
@@ -167,7 +167,7 @@ async fn make(
     operation_id = "list_routers",
     path = "/routers",
     tag = "routers",
-    params(Filter),
+    params(RouterFilter),
     responses(
         (status = 200, body = Page<Shown>),
         (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -177,9 +177,9 @@ async fn make(
 async fn list(
     State(state): State<AppState>,
     access: Access,
-    Query(filter): Query<Filter>,
+    Query(filter): Query<RouterFilter>,
 ) -> ApiResult<Json<Page<Shown>>> {
-    let query = filter.query(&access, Allowed { location: true, router: false })?;
+    let query = filter.query(&access)?;
     Ok(Json(page(state.store.directory().routers(&query), Shown::entry)))
 }
 

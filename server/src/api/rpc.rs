@@ -37,7 +37,6 @@ struct Call {
     method: String,
     /// Any JSON; null when not given.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     params: Value,
     /// 1 to 25,000; 10,000 when not given.
     timeout_ms: Option<u64>,
@@ -48,7 +47,6 @@ struct Call {
 #[schema(as = RpcAnswer)]
 struct Answer {
     /// Any JSON, as the device sent it.
-    #[schema(value_type = Object)]
     result: Value,
 }
 

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::auth::Access;
 use super::extract::{IfMatch, Json, Path, Query, etag};
-use super::listing::{Allowed, Filter, page};
+use super::listing::{Filter, page};
 use super::paging::Page;
 use super::problem::{ApiResult, Problem};
 use super::sight;
@@ -81,7 +81,7 @@ struct SettingsShown {
 
 impl SettingsInput {
     /// `was` with what is given put in.
-    fn over(self, was: TenantSettings) -> TenantSettings {
+    fn over(self, was: &TenantSettings) -> TenantSettings {
         TenantSettings {
             numbers_from_text: self.numbers_from_text.unwrap_or(was.numbers_from_text),
             close_on_malformed: self.close_on_malformed.unwrap_or(was.close_on_malformed),
@@ -142,7 +142,7 @@ async fn list(
     Query(filter): Query<Filter>,
 ) -> ApiResult<Json<Page<Shown>>> {
     let directory = state.store.directory();
-    let query = filter.query(&access, Allowed { location: false, router: false })?;
+    let query = filter.query(&access)?;
     let found = match query.tenant {
         // At most one, which may be behind the page or not named so.
         Some(id) => {
@@ -176,7 +176,7 @@ async fn create(
     Json(input): Json<Input>,
 ) -> ApiResult<impl IntoResponse> {
     access.require_installation()?;
-    let settings = input.settings.unwrap_or_default().over(TenantSettings::default());
+    let settings = input.settings.unwrap_or_default().over(&TenantSettings::default());
     let tenant = Tenant { name: input.name, settings };
     let made = state.store.directory().create(DocumentBody::Tenant(tenant)).await?;
     Ok((StatusCode::CREATED, etag(made.version), Json(Shown::document(&made))))
@@ -231,7 +231,7 @@ async fn update(
     let directory = state.store.directory();
     let was = sight::tenant(directory, &access, id)?;
     access.require_installation()?;
-    let settings = input.settings.unwrap_or_default().over(was.settings.clone());
+    let settings = input.settings.unwrap_or_default().over(&was.settings);
     let tenant = Tenant { name: input.name, settings };
     // What was not given is taken from what was read: nothing may come between.
     let expected = version.unwrap_or(was.version);

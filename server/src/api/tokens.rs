@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::auth::Access;
 use super::extract::{IfMatch, Json, Path, Query, etag};
-use super::listing::{Allowed, Filter, page};
+use super::listing::{Filter, page};
 use super::paging::Page;
 use super::problem::{ApiResult, Problem};
 use super::sight;
@@ -95,7 +95,7 @@ async fn list(
     access: Access,
     Query(filter): Query<Filter>,
 ) -> ApiResult<Json<Page<Shown>>> {
-    let query = filter.query(&access, Allowed { location: false, router: false })?;
+    let query = filter.query(&access)?;
     Ok(Json(page(state.store.directory().api_tokens(&query), Shown::entry)))
 }
 

@@ -5,8 +5,11 @@
 
 mod commands;
 mod config;
+mod directory;
+mod downlink;
 mod harness;
 mod http;
 mod lifecycle;
 mod mqtt;
 mod reference;
+mod wire;

@@ -152,7 +152,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = output::complain(&format!("baken: {error:#}"));
+            let _ = output::complain(&format!("baken: {}", output::chain(&error)));
             ExitCode::FAILURE
         }
     }

@@ -52,3 +52,33 @@ pub(crate) fn complain(line: &str) -> io::Result<()> {
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
+
+/// An error and its causes; one that its effect has quoted already isn't said
+/// again.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = io::Error::other("disk full");
+        let error =
+            Err::<(), _>(cause).context("cannot write a.toml: disk full").context("no start");
+        assert_eq!(chain(&error.unwrap_err()), "no start: cannot write a.toml: disk full");
+    }
+}

@@ -1,8 +1,10 @@
 //! `baken serve`: a node in the foreground until it is told to stop.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::ServeArgs;
@@ -30,6 +32,14 @@ pub(crate) fn runtime(config: &Config) -> std::io::Result<tokio::runtime::Runtim
     builder.build()
 }
 
+/// Who waits for the file never sees half of it.
+fn write_whole(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut fresh = file.as_os_str().to_owned();
+    fresh.push(".new");
+    std::fs::write(&fresh, text)?;
+    std::fs::rename(&fresh, file)
+}
+
 async fn run(config: Config, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // Before the node, so that a signal while it starts isn't lost.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -38,7 +48,8 @@ async fn run(config: Config, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let patience = Duration::from_millis(config.server.shutdown_timeout_ms);
     let node = Node::start(config).await?;
     if let Some(file) = &args.ready_file {
-        std::fs::write(file, serde_json::to_string(&node.run_file())?)?;
+        write_whole(file, &serde_json::to_string(&node.run_file())?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     loop {
         tokio::select! {

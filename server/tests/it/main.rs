@@ -5,11 +5,14 @@
 
 mod commands;
 mod config;
+mod demo;
 mod directory;
 mod downlink;
 mod harness;
 mod http;
 mod lifecycle;
 mod mqtt;
+mod readiness;
 mod reference;
+mod tls;
 mod wire;

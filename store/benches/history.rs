@@ -19,6 +19,10 @@ use store::history::{
     AggregateQuery, Buckets, History, HistoryOptions, HistoryWriter, Order, RangeQuery,
 };
 
+/// The server's own allocator: what a page of fresh memory costs is part of it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const ROWS: usize = 8_000_000;
 const KEYS: u64 = 10;
 /// Rows of a record, as a busy partition's batcher makes them.

@@ -39,6 +39,9 @@ pub(super) struct Catalog {
     key_ids: HashMap<Arc<str>, u32, Hash>,
     ids: HashMap<(u64, u32), u32, Hash>,
     devices: HashMap<u64, Vec<u32>, Hash>,
+    /// The series of the row before: keys come in the same order with each
+    /// message, so the next row's is mostly the next number.
+    last: u32,
     /// The newest row of each series; texts of text rows lie in `latest_texts`.
     latest: Vec<Row>,
     latest_texts: HashMap<u32, Vec<u8>, Hash>,
@@ -76,7 +79,16 @@ impl Catalog {
         key: u32,
         tenant: impl FnOnce() -> TenantId,
     ) -> Result<SeriesId, Full> {
+        let guess = self.last.wrapping_add(1);
+        if let Some(series) = self.names.series.get(guess as usize)
+            && series.device == device
+            && series.key == key
+        {
+            self.last = guess;
+            return Ok(SeriesId(guess));
+        }
         if let Some(id) = self.ids.get(&(device.0, key)) {
+            self.last = *id;
             return Ok(SeriesId(*id));
         }
         let tenant = tenant();
@@ -85,6 +97,7 @@ impl Catalog {
         self.latest.push(Row { observed_at: i64::MIN, bits: 0, kind: ValueKind::Integer });
         self.ids.insert((device.0, key), id);
         self.devices.entry(device.0).or_default().push(id);
+        self.last = id;
         Ok(SeriesId(id))
     }
 

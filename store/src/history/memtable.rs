@@ -24,11 +24,14 @@ pub(super) struct Run {
     starts: Vec<u32>,
 }
 
-/// Rows in arrival order.
+/// Rows in arrival order. Its buffers are used again for the next chunk:
+/// fresh pages from the system cost more than the sort.
 #[derive(Debug, Default)]
 struct Chunk {
     series: Vec<u32>,
     rows: Rows,
+    /// Series and place of each row, for the sort.
+    order: Vec<u64>,
 }
 
 /// What is being written to.
@@ -79,10 +82,11 @@ impl Run {
 impl Chunk {
     /// Sorts by series and time; of equal times the row that came last stays.
     fn seal(&mut self) -> Run {
-        let Self { series, rows: Rows { rows, texts } } = std::mem::take(self);
-        let mut order: Vec<u64> =
-            (0..).zip(&series).map(|(place, id)| (u64::from(*id) << 32) | place).collect();
+        let Self { series, rows: Rows { rows, texts }, order } = self;
+        order.clear();
+        order.extend((0..).zip(&*series).map(|(place, id)| (u64::from(*id) << 32) | place));
         order.sort_unstable();
+        let texts = std::mem::take(texts);
         let mut run = Run {
             rows: Rows { rows: Vec::with_capacity(rows.len()), texts },
             series: Vec::new(),
@@ -98,6 +102,8 @@ impl Chunk {
         }
         let end = run.rows.rows.len();
         run.starts.push(u32::try_from(end).expect("a chunk has fewer rows than 32 bits"));
+        series.clear();
+        rows.clear();
         run
     }
 
@@ -160,8 +166,6 @@ impl Memtable {
         }
         let came = self.chunk.series.len();
         let run = self.chunk.seal();
-        self.chunk.series.reserve(came);
-        self.chunk.rows.rows.reserve(came);
         self.sealed_rows += run.rows.len();
         self.sealed_bytes += run.bytes();
         let dropped = came - run.rows.len();
@@ -172,7 +176,8 @@ impl Memtable {
     /// Starts anew; what was gathered goes on to the flush.
     pub fn freeze(&mut self, next: Position) -> (Frozen, usize) {
         let dropped = self.seal();
-        let full = std::mem::take(self);
+        let chunk = std::mem::take(&mut self.chunk);
+        let full = std::mem::replace(self, Self { chunk, ..Self::default() });
         let frozen =
             Frozen { runs: full.runs, rows: full.sealed_rows, bytes: full.sealed_bytes, next };
         (frozen, dropped)

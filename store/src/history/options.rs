@@ -64,10 +64,10 @@ impl Default for HistoryOptions {
     fn default() -> Self {
         Self {
             chunk_rows: 65_536,
-            memtable_rows: 4_000_000,
-            memtable_bytes: 192 << 20,
+            memtable_rows: 2_000_000,
+            memtable_bytes: 96 << 20,
             memtable_age_ms: 300_000,
-            waiting_memtables: 2,
+            waiting_memtables: 1,
             retry_ms: 1_000,
             window_ms: DAY_MS,
             fanout: 8,

@@ -164,7 +164,10 @@ fn merge(runs: &[Run], flushes: u64, options: &HistoryOptions) -> Option<Job> {
     smallest.map(|(_, job)| job)
 }
 
-/// The lowest tier's longest row of enough neighbours that are no larger.
+/// In a row of neighbours, as many of one size as the fanout with none between
+/// that is larger, the smallest size first: so a reading is rewritten about as
+/// often as its window grew by the fanout. Too many neighbours in all are
+/// merged whatever their sizes.
 fn neighbours<'a, 'b>(stretch: &'a [&'b Run], options: &HistoryOptions) -> Option<&'a [&'b Run]> {
     let fanout = options.fanout.max(2);
     let tier = |run: &Run| {
@@ -175,7 +178,10 @@ fn neighbours<'a, 'b>(stretch: &'a [&'b Run], options: &HistoryOptions) -> Optio
     (0..=top).find_map(|limit| {
         stretch
             .chunk_by(|a, b| (tier(a) <= limit) == (tier(b) <= limit))
-            .filter(|part| tier(part[0]) <= limit && part.len() >= fanout)
+            .filter(|part| {
+                let of_size = part.iter().filter(|run| tier(run) == limit).count();
+                of_size >= fanout || (of_size > 0 && part.len() >= 4 * fanout)
+            })
             .max_by_key(|part| part.len())
     })
 }

@@ -46,7 +46,7 @@ struct Lane {
 #[derive(Debug)]
 enum Source {
     Memory { slice: Slice },
-    File { series: super::catalog::SeriesId, entry: Arc<FileEntry>, pages: Option<Pages> },
+    File { series: super::catalog::SeriesId, entry: Arc<FileEntry>, pages: Option<Box<Pages>> },
 }
 
 /// The pages of a file that are still to be read.
@@ -186,7 +186,10 @@ impl<'a> Stream<'a> {
                 Source::File { series, entry, pages } => {
                     let pages = match pages {
                         Some(pages) => pages,
-                        None => pages.insert(Pages::open(self.shared, entry, *series, (from, to))?),
+                        None => {
+                            let opened = Pages::open(self.shared, entry, *series, (from, to))?;
+                            pages.insert(Box::new(opened))
+                        }
                     };
                     pages.take(order, wanted, buffer)?
                 }

@@ -2,7 +2,9 @@
 //! with damaged files and a full disk.
 
 mod faults;
+mod golden;
 mod model;
+mod planning;
 mod retention;
 mod writing;
 

@@ -138,11 +138,9 @@ async fn the_number_of_files_stays_bounded_and_each_reading_is_stored_once() {
         history.flush().await.unwrap();
         history.compact().await.unwrap();
     }
-    let state = history.shared.partitions[0].state();
-    let stored: u64 =
-        state.files.iter().filter(|f| f.record.max_ms < 900).map(|f| f.record.rows).sum();
+    let files = history.shared.partitions[0].state().files.clone();
+    let stored: u64 = files.iter().filter(|f| f.record.max_ms < 900).map(|f| f.record.rows).sum();
     assert_eq!(stored, 61);
-    drop(state);
     let page = history.range(all(100, "t")).await.unwrap();
     assert_eq!(page.samples.len(), 16);
     let seven = page.samples.iter().find(|sample| sample.observed_at.0 == 7).unwrap();

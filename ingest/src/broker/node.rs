@@ -50,9 +50,6 @@ pub(crate) fn monotonic_us() -> u64 {
     u64::try_from(START.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// How often the store is asked whether a position has been applied.
-const APPLIED_POLL: Duration = Duration::from_millis(5);
-
 impl Node {
     pub(crate) fn now() -> Now {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -84,11 +81,7 @@ impl Node {
     /// the limit says. True if they do.
     pub(crate) async fn applied(&self, partition: PartitionId, position: Position) -> bool {
         let limit = Duration::from_millis(self.options.session.attribute_wait_ms);
-        let applied = async {
-            while self.attributes.position(partition) < position {
-                tokio::time::sleep(APPLIED_POLL).await;
-            }
-        };
-        tokio::time::timeout(limit, applied).await.is_ok()
+        let applied = self.attributes.wait_applied(partition, position);
+        matches!(tokio::time::timeout(limit, applied).await, Ok(Ok(())))
     }
 }

@@ -173,7 +173,7 @@ impl Attributes {
     /// changes are in already and nothing happens, so a record that is read
     /// again after a crash changes nothing. Changes over a limit are not kept;
     /// they are counted by reason. Calls of many partitions share a
-    /// transaction. A call without changes is written at most once a second.
+    /// transaction; those of one partition come one after another. A call without changes is written at most once a second.
     ///
     /// # Errors
     /// [`AttributesError`]; then neither changes nor position were written.

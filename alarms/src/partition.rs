@@ -32,7 +32,9 @@ pub(crate) enum StopReason {
     Store(#[from] store::alarms::AlarmStoreError),
     #[error("the snapshot can't be taken back: {0}")]
     Restore(#[from] RestoreError),
-    #[error("the alarms stand at {committed}, behind the journal's end at {next}: the journal was replaced")]
+    #[error(
+        "the alarms stand at {committed}, behind the journal's end at {next}: the journal was replaced"
+    )]
     JournalBehind { committed: Position, next: Position },
 }
 
@@ -218,8 +220,8 @@ impl PartitionWorker {
 
     /// How long nothing can become due.
     fn pause(&self, owned: &Owned) -> Duration {
-        let until_commit =
-            Duration::from_millis(self.options.commit_interval_ms).saturating_sub(owned.committed_at.elapsed());
+        let until_commit = Duration::from_millis(self.options.commit_interval_ms)
+            .saturating_sub(owned.committed_at.elapsed());
         let idle = Duration::from_millis(self.options.idle_ms);
         let longest = if owned.position > owned.committed { until_commit.min(idle) } else { idle };
         let until_due = owned.engine.next_deadline().map_or(idle, |due| {

@@ -278,10 +278,12 @@ impl Engine {
             return;
         }
         self.tally.evaluated += fresh;
-        if device.deadline <= at {
+        if !device.states.is_empty() {
             for (key, _) in values {
                 self.interrupt_gaps(index, *key, at);
             }
+        }
+        if self.world.device(index).deadline <= at {
             self.fire_due(index, at, out);
         }
         let mut touches = std::mem::take(&mut self.touches);
@@ -403,8 +405,11 @@ impl Engine {
         out: &mut Vec<Transition>,
     ) {
         let Some(rule) = &self.rules[rule_index as usize] else { return };
-        self.tally.rounds += 1;
         let device = &self.world.devices[index as usize];
+        if rule.anchor.as_ref().is_some_and(|anchor| *anchor != device.name) {
+            return;
+        }
+        self.tally.rounds += 1;
         let place = device.state_place(rule_index);
         let scene =
             Scene { rule, world: &self.world, keys: &self.keys, zones: &self.zones, device: index };

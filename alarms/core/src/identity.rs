@@ -72,5 +72,6 @@ mod tests {
         assert_ne!(id, timer);
     }
 
-    const GOLDEN: (&str, &str) = ("", "");
+    const GOLDEN: (&str, &str) =
+        ("35617a0e7e5e7c72a1d3fb412dc46800", "ff83caa8745b30d0169bd7dad0bc8480");
 }

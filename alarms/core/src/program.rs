@@ -80,7 +80,8 @@ pub(crate) struct Rule {
     /// True when an idle device needs no state for it: nothing to remember
     /// between readings.
     pub stateless_when_idle: bool,
-    /// A rule whose keys are all of other devices belongs to the first of them.
+    /// A rule whose raise conditions look at other devices only belongs to the
+    /// first of them.
     pub anchor: Option<Arc<str>>,
 }
 

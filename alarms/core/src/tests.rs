@@ -3,6 +3,7 @@
 mod harness;
 mod lifecycle;
 mod operators;
+mod oracle;
 mod profiles;
 mod snapshots;
 mod switches;

@@ -151,20 +151,13 @@ impl Engine {
         let rules = &self.world.tenant_of(device).classes[class].rules;
         let looks = |rule: &u32| {
             let rule = self.rules[*rule as usize].as_ref();
-            rule.is_some_and(|rule| {
-                rule.attributes.contains(&attribute) && self.is_at(rule, device)
-            })
+            rule.is_some_and(|rule| rule.attributes.contains(&attribute))
         };
         let affected: Vec<u32> = rules.iter().copied().filter(looks).collect();
         for rule in affected {
             self.fire_rule_due(device, rule, at, out);
             self.round(device, rule, at, trigger, &[], device, out);
         }
-    }
-
-    /// False where the rule belongs to another device of the location.
-    fn is_at(&self, rule: &Rule, device: u32) -> bool {
-        rule.anchor.as_ref().is_none_or(|anchor| *anchor == self.world.device(device).name)
     }
 
     fn deed(&mut self, deed: &Deed<'_>, out: &mut Vec<Transition>) {
@@ -390,7 +383,6 @@ fn do_to(
         AlarmAction::Clear => {
             rule_state.on = None;
             rule_state.cleared_at = None;
-            rule_state.wake = i64::MAX;
             rule_state.flaps = Flaps::default();
             rule_state.reset_conditions();
             scene.forget(rule_state, count, deed.at.0, trigger, out);

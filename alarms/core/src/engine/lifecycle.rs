@@ -219,7 +219,6 @@ impl Scene<'_> {
     pub fn turn_off(&self, state: &mut RuleState, at: i64) {
         state.on = None;
         state.cleared_at = Some(at);
-        state.wake = i64::MAX;
         state.reset_conditions();
     }
 

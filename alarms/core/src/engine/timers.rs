@@ -6,8 +6,8 @@ use schema::{TimestampMs, Transition};
 
 use super::Engine;
 use super::scene::Trigger;
-use super::state;
-use crate::program::Kind;
+use super::state::{self, States};
+use crate::program::{Kind, Rule};
 
 impl Engine {
     /// The clock has come to `now`: fires, at their own times, the deadlines of
@@ -130,35 +130,47 @@ impl Engine {
     /// Breaks the durations of all rules on a key into which a silence fell.
     pub(crate) fn interrupt_gaps(&mut self, index: u32, key: super::KeyIndex, at: i64) {
         let device = self.world.device(index);
-        let Some(cell) = device.cell(key.0) else { return };
+        if device.states.is_empty() {
+            return;
+        }
         let class = &self.world.tenant_of(index).classes[device.class as usize];
-        for rule in class.list(cell.list).to_vec() {
-            self.interrupt_gap(index, rule, at);
+        for &rule_index in class.list(class.list_of(key.0)) {
+            if let (Ok(place), Some(rule)) =
+                (device.state_place(rule_index), &self.rules[rule_index as usize])
+            {
+                interrupt_gap(&mut self.states, rule, device.states[place], at);
+            }
         }
     }
 
-    /// Starts a rule's durations anew where its readings are further apart than
-    /// they are long: what was between is not known. A silence that the clock
-    /// has seen out has fired its deadline already.
-    pub(crate) fn interrupt_gap(&mut self, index: u32, rule: u32, at: i64) {
+    /// The same for one rule that looks at another device.
+    pub(crate) fn interrupt_gap(&mut self, index: u32, rule_index: u32, at: i64) {
         let device = self.world.device(index);
-        let Ok(place) = device.state_place(rule) else { return };
-        let entry = device.states[place];
-        let Some(rule) = &self.rules[rule as usize] else { return };
-        if entry.state == state::NONE || !rule.switches.gap_breaks_duration {
-            return;
+        if let (Ok(place), Some(rule)) =
+            (device.state_place(rule_index), &self.rules[rule_index as usize])
+        {
+            interrupt_gap(&mut self.states, rule, device.states[place], at);
         }
-        let rule_state = self.states.get_mut(entry.state);
-        let conditions = rule.raises.iter().map(|(_, condition)| condition);
-        let clears = rule.clear_by_severity.iter().map(|(_, condition)| condition);
-        for condition in conditions.chain(clears).chain(rule.clear.as_ref()) {
-            let temporal = &mut rule_state.conditions[condition.slot];
-            if let Kind::Duration(length) = condition.kind
-                && temporal.is_pending()
-                && at.saturating_sub(temporal.last) > length
-            {
-                temporal.reset();
-            }
+    }
+}
+
+/// Starts a rule's durations anew where its readings are further apart than
+/// they are long: what was between is not known. A silence that the clock has
+/// seen out has fired its deadline already.
+fn interrupt_gap(states: &mut States, rule: &Rule, entry: state::Entry, at: i64) {
+    if entry.state == state::NONE || !rule.switches.gap_breaks_duration {
+        return;
+    }
+    let rule_state = states.get_mut(entry.state);
+    let conditions = rule.raises.iter().map(|(_, condition)| condition);
+    let clears = rule.clear_by_severity.iter().map(|(_, condition)| condition);
+    for condition in conditions.chain(clears).chain(rule.clear.as_ref()) {
+        let temporal = &mut rule_state.conditions[condition.slot];
+        if let Kind::Duration(length) = condition.kind
+            && temporal.is_pending()
+            && at.saturating_sub(temporal.last) > length
+        {
+            temporal.reset();
         }
     }
 }

@@ -55,7 +55,7 @@ pub fn check(document: &AlarmProfile) -> Report {
 /// A report with the one error that TOML or the profile's shape has.
 pub fn parse_toml(text: &str) -> Result<AlarmProfile, Report> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
         let value = error.span().and_then(|span| text.get(span)).unwrap_or_default();
         let problem = Problem {
             field: format!("line {line}"),
@@ -156,6 +156,10 @@ impl<'a> Compiler<'a> {
             self.error(&format!("{path}.description"), description.len(), message);
         }
         let raises = self.conditions(&path, "raise", rule);
+        // What raises decides whose the rule is.
+        let own = self.rule_keys.iter().any(|key| key.device.is_none());
+        let first = self.rule_keys.iter().find_map(|key| key.device.clone());
+        let anchor = first.filter(|_| !own);
         if rule.raise.is_empty() {
             self.error(
                 &format!("{path}.raise"),
@@ -177,8 +181,6 @@ impl<'a> Compiler<'a> {
         if self.report.errors.len() > errors {
             return None;
         }
-        let own = self.rule_keys.iter().any(|key| key.device.is_none());
-        let anchor = (!own).then(|| self.rule_keys.iter().find_map(|key| key.device.clone()));
         Some(Rule {
             tenant,
             id: RuleId { profile, key: rule.key.as_str().into() },
@@ -193,7 +195,7 @@ impl<'a> Compiler<'a> {
             attributes: std::mem::take(&mut self.attributes),
             switches,
             slots: self.slots,
-            anchor: anchor.flatten(),
+            anchor,
         })
     }
 

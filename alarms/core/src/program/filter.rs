@@ -89,8 +89,11 @@ pub(crate) enum HistoryKind {
 pub(crate) enum History {
     /// The first reading of each part of the window: (part, time, number).
     Delta(VecDeque<(i64, i64, f64)>),
-    /// Change a second between the last two readings.
-    Rate(Option<f64>),
+    /// The reading before the last one, and the change a second since.
+    Rate {
+        before: Option<(i64, f64)>,
+        rate: Option<f64>,
+    },
     Changed(bool),
 }
 
@@ -109,7 +112,7 @@ impl History {
     pub fn new(kind: HistoryKind) -> Self {
         match kind {
             HistoryKind::Delta(_) => Self::Delta(VecDeque::new()),
-            HistoryKind::Rate => Self::Rate(None),
+            HistoryKind::Rate => Self::Rate { before: None, rate: None },
             HistoryKind::Changed => Self::Changed(false),
         }
     }
@@ -130,16 +133,14 @@ impl History {
                     _ => parts.push_back((part, touch.at, number)),
                 }
             }
-            (Self::Rate(rate), _) => {
-                if touch.old_at == Some(touch.at) {
-                    return;
+            (Self::Rate { before, rate }, _) => {
+                // A correction of the last reading leaves the one before it.
+                if touch.old_at != Some(touch.at) {
+                    *before = touch.old_at.zip(touch.old_number);
                 }
-                *rate = match (touch.old_at, touch.old_number, touch.number) {
-                    (Some(old_at), Some(old), Some(new)) => {
-                        Some((new - old) * 1_000.0 / (touch.at - old_at) as f64)
-                    }
-                    _ => None,
-                };
+                *rate = before
+                    .zip(touch.number)
+                    .map(|((old_at, old), new)| (new - old) * 1_000.0 / (touch.at - old_at) as f64);
             }
             (Self::Changed(changed), _) => *changed = touch.changed,
             (Self::Delta(_), _) => {}
@@ -218,7 +219,7 @@ impl Holds {
             Of::History(place) => {
                 let number = match context.history(place)? {
                     History::Changed(changed) => return Some(*changed),
-                    History::Rate(rate) => (*rate)?,
+                    History::Rate { rate, .. } => (*rate)?,
                     History::Delta(parts) => {
                         let HistoryKind::Delta(window) = context.history_kind(place) else {
                             return None;

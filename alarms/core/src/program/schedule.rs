@@ -138,7 +138,8 @@ fn monday_first(day: Weekday) -> usize {
 /// Reads `HH:MM`; `24:00` is midnight at the end of the day, which is `00:00`.
 pub(crate) fn parse_time(text: &str) -> Option<Time> {
     let (hours, minutes) = text.split_once(':')?;
-    if hours.len() != 2 || minutes.len() != 2 {
+    let two_digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+    if !two_digits(hours) || !two_digits(minutes) {
         return None;
     }
     match (hours.parse().ok()?, minutes.parse().ok()?) {

@@ -141,8 +141,8 @@ fn a_limit_from_the_nearest_attribute() {
         "1s d v 85
          2s tenant limit 80 -> raised major r
          3s d ok true -> updated r
-         4s location limit 87
-         5s d v 86 -> cleared r by rule
+         4s location limit 87 -> cleared r by rule
+         5s d v 86
          6s d client limit 85.5 -> raised major r
          7s d shared limit 88 -> cleared r by rule
          8s d shared limit - -> raised major r",
@@ -158,7 +158,8 @@ fn a_key_of_another_device_at_the_location() {
         "1s d v 6
          2s pump running true
          3s pump running false -> raised major r
-         4s d ok true",
+         4s d ok true -> updated r
+         5s pump running true -> cleared r by rule",
     );
     // A rule that looks at others only is of the first that it names.
     let alone = "key = \"pump/running\", operator = \"is\", value = false";

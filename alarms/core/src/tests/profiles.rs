@@ -38,7 +38,7 @@ fn an_unknown_operator_names_the_nearest() {
     let text = rule("key = \"t\", operator = \"contain\", value = \"x\"", CLEAR);
     refused(&text, "rules[0].raise.major.when.operator", "the nearest known is `contains`");
     let text = rule("all = [{ key = \"t\", operator = \"=>\", value = 1 }]", CLEAR);
-    refused(&text, "rules[0].raise.major.when.all[0].operator", "known are =, !=, >");
+    refused(&text, "rules[0].raise.major.when.all[0].operator", "the nearest known is `>=`");
 }
 
 #[test]

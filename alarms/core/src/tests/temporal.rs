@@ -183,3 +183,26 @@ fn values_of_one_message_are_seen_together() {
          4s d limit 70 -> cleared r by rule",
     );
 }
+
+#[test]
+fn an_inactivity_that_ended_is_watched_for_again() {
+    let back = r#"when = { key = "t", of = "age", operator = "<", value = "1m" }"#;
+    check(
+        &rule("key = \"t\", no_reading_for = \"10m\"", back, ""),
+        "0s d t 1
+         15m d t 1 -> raised major r @10m; cleared r by rule
+         1h clock -> raised major r @25m",
+    );
+}
+
+#[test]
+fn a_rules_time_never_runs_backwards_though_its_keys_are_out_of_step() {
+    let raise = r#"when = { all = [{ key = "t", operator = ">", value = 80 }, { key = "u", operator = ">", value = 1 }] }"#;
+    let clear = r#"when = { key = "u", operator = "<=", value = 1 }"#;
+    check(
+        &rule(raise, clear, ""),
+        "1s@1m d u 2
+         10s@1m d t 81 -> raised major r
+         5s@1m d u 1 -> cleared r by rule @10s",
+    );
+}

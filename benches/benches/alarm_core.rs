@@ -1,0 +1,216 @@
+//! Readings a second through the alarm core, on one core, for named rule mixes.
+//!
+//! `cargo bench -p benches --bench alarm_core`. Each mix gives every device 100
+//! rules over 50 keys, so that each key is mentioned by two. The last part
+//! builds a million devices with ten keys each and says what a series takes.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use alarm_core::{
+    DeviceDescription, DeviceIndex, Engine, EngineOptions, KeyIndex, Readings, parse_toml,
+};
+use schema::{
+    Cause, Command, CommandBody, DeviceId, LocationId, Position, ProfileId, TenantId, TimestampMs,
+    Transition, Value,
+};
+
+const KEYS: usize = 50;
+const DEVICES: usize = 1_000;
+const START_MS: i64 = 1_767_571_200_000;
+
+/// How long a mix is measured.
+const MEASURED: Duration = Duration::from_secs(2);
+
+/// (name, two raise conditions for a key, share of readings that are high).
+type Mix = (&'static str, [&'static str; 2], u64);
+
+/// Conditions are written with KEY for the key; values are 20 to 30, and 90
+/// where they are high.
+const MIXES: [Mix; 6] = [
+    (
+        "simple limits, nothing raised",
+        [
+            r#"when = { key = "KEY", operator = ">", value = 80 }"#,
+            r#"when = { key = "KEY", operator = "<", value = 5 }"#,
+        ],
+        0,
+    ),
+    (
+        "durations, nothing pending",
+        [
+            r#"for = "5m", when = { key = "KEY", operator = ">", value = 80 }"#,
+            r#"for = "10m", when = { key = "KEY", operator = "<", value = 5 }"#,
+        ],
+        0,
+    ),
+    (
+        "durations, always pending",
+        [
+            r#"for = "1000d", when = { key = "KEY", operator = ">", value = 10 }"#,
+            r#"for = "1000d", when = { key = "KEY", operator = "<", value = 95 }"#,
+        ],
+        0,
+    ),
+    (
+        "rate and delta over a window",
+        [
+            r#"when = { key = "KEY", of = "rate", operator = ">", value = 1000 }"#,
+            r#"when = { key = "KEY", of = "delta", window = "10m", operator = ">", value = 500 }"#,
+        ],
+        0,
+    ),
+    (
+        "trees, lists and schedules",
+        [
+            r#"when = { any = [{ key = "KEY", operator = "in", value = [1, 2, 3] }, { all = [{ key = "KEY", operator = ">", value = 80 }, { key = "KEY", operator = "<", value = 85 }] }] }"#,
+            r#"schedule = { days = ["mon"], from = "08:00", to = "17:00" }, when = { key = "KEY", operator = ">", value = 80 }"#,
+        ],
+        0,
+    ),
+    (
+        "simple limits, 2% of readings raise or clear",
+        [
+            r#"when = { key = "KEY", operator = ">", value = 80 }"#,
+            r#"when = { key = "KEY", operator = "<", value = 5 }"#,
+        ],
+        100,
+    ),
+];
+
+fn engine(profile: &str, devices: usize) -> (Engine, Vec<DeviceIndex>) {
+    let mut engine = Engine::new(EngineOptions::default());
+    let body = parse_toml(profile).unwrap_or_else(|report| panic!("{report:?}"));
+    let body = CommandBody::ProfileSaved { profile: ProfileId(1), version: 1, body: Arc::new(body) };
+    let command = Command { at: TimestampMs(START_MS), tenant: TenantId(1), body };
+    let cause = Cause::Record { position: Position(0), row: 0 };
+    engine.command(&command, cause, &mut Vec::new()).expect("the profile of a bench is right");
+    let met = (0..devices).map(|device| {
+        engine.meet(&DeviceDescription {
+            device: DeviceId(device as u64 + 1),
+            name: format!("machine-{device}"),
+            device_type: None,
+            tenant: TenantId(1),
+            location: LocationId(device as u64 / 20),
+            location_name: "Hall".to_owned(),
+            time_zone: "Europe/Amsterdam".to_owned(),
+        })
+    });
+    let met = met.collect();
+    (engine, met)
+}
+
+fn profile(conditions: &[&str; 2]) -> String {
+    let mut text = "name = \"bench\"\n".to_owned();
+    for key in 0..KEYS {
+        for (index, condition) in conditions.iter().enumerate() {
+            let condition = condition.replace("KEY", &format!("key{key}"));
+            writeln!(
+                text,
+                "[[rules]]\nkey = \"r{key}_{index}\"\nraise.major = {{ {condition} }}\n\
+                 clear = {{ when = {{ key = \"key{key}\", operator = \"between\", value = [20, 70] }} }}"
+            )
+            .expect("text grows");
+        }
+    }
+    text
+}
+
+fn measure((name, conditions, high_each): &Mix) {
+    let (mut engine, devices) = engine(&profile(conditions), DEVICES);
+    let keys: Vec<KeyIndex> = (0..KEYS).map(|key| engine.key(&format!("key{key}"))).collect();
+    let mut out: Vec<Transition> = Vec::new();
+    let (mut round, mut readings, mut transitions) = (0i64, 0u64, 0u64);
+    let mut number = 0u64;
+    let mut measured = Duration::ZERO;
+    while measured < MEASURED {
+        let started = Instant::now();
+        for &device in &devices {
+            let at = TimestampMs(START_MS + round * 1_000);
+            for &key in &keys {
+                number += 1;
+                // High for one reading in a hundred: it raises, the next clears.
+                let high = *high_each > 0 && number.wrapping_mul(0x9e37_79b9) % *high_each == 0;
+                let value = if high { 90.0 } else { 20.0 + (number % 97) as f64 * 0.1 };
+                let cause = Cause::Record { position: Position(number), row: 0 };
+                let values = [(key, Value::Number(value))];
+                let group = Readings { device, at, received_at: at, cause, values: &values };
+                engine.readings(&group, &mut out);
+                readings += 1;
+            }
+            transitions += out.len() as u64;
+            black_box(&out);
+            out.clear();
+        }
+        // The first rounds fill the cells.
+        if round > 2 {
+            measured += started.elapsed();
+        } else {
+            (readings, transitions) = (0, 0);
+        }
+        round += 1;
+    }
+    #[allow(clippy::print_stdout, reason = "this is what the bench is for")]
+    {
+        let rate = readings as f64 / measured.as_secs_f64();
+        let share = transitions as f64 / readings as f64 * 100.0;
+        println!("{name:48} {rate:>12.0} readings/s {share:>7.2}% transitions");
+    }
+}
+
+/// Resident memory of this process, from the kernel.
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * 4_096
+}
+
+fn memory() {
+    let mut text = "name = \"bench\"\n".to_owned();
+    for key in 0..10 {
+        for (index, limit) in [80, 90].iter().enumerate() {
+            writeln!(
+                text,
+                "[[rules]]\nkey = \"r{key}_{index}\"\n\
+                 raise.major = {{ for = \"1000d\", when = {{ key = \"key{key}\", operator = \">\", value = {limit} }} }}\n\
+                 clear = {{ when = {{ key = \"key{key}\", operator = \"<\", value = 70 }} }}"
+            )
+            .expect("text grows");
+        }
+    }
+    let before = resident_bytes();
+    let devices = 1_000_000;
+    let (mut engine, met) = engine(&text, devices);
+    let keys: Vec<KeyIndex> = (0..10).map(|key| engine.key(&format!("key{key}"))).collect();
+    let mut out = Vec::new();
+    for (number, &device) in met.iter().enumerate() {
+        let at = TimestampMs(START_MS);
+        let cause = Cause::Record { position: Position(number as u64), row: 0 };
+        for (place, &key) in keys.iter().enumerate() {
+            // One device in ten has a duration that is pending.
+            let value = if number % 10 == 0 && place == 0 { 85.0 } else { 25.0 };
+            let values = [(key, Value::Number(value))];
+            let group = Readings { device, at, received_at: at, cause, values: &values };
+            engine.readings(&group, &mut out);
+        }
+    }
+    let used = resident_bytes().saturating_sub(before);
+    let (devices, series) = engine.sizes();
+    let started = Instant::now();
+    let snapshot = engine.snapshot();
+    let took = started.elapsed();
+    #[allow(clippy::print_stdout, reason = "this is what the bench is for")]
+    {
+        let each = used as f64 / series as f64;
+        println!("{devices} devices, {series} series: {each:.1} bytes a series, names and ids included");
+        let size = snapshot.len() as f64 / series as f64;
+        println!("snapshot: {size:.1} bytes a series, made in {:.2} s", took.as_secs_f64());
+    }
+}
+
+fn main() {
+    MIXES.iter().for_each(measure);
+    memory();
+}

@@ -83,7 +83,8 @@ const MIXES: [Mix; 6] = [
 fn engine(profile: &str, devices: usize) -> (Engine, Vec<DeviceIndex>) {
     let mut engine = Engine::new(EngineOptions::default());
     let body = parse_toml(profile).unwrap_or_else(|report| panic!("{report:?}"));
-    let body = CommandBody::ProfileSaved { profile: ProfileId(1), version: 1, body: Arc::new(body) };
+    let body =
+        CommandBody::ProfileSaved { profile: ProfileId(1), version: 1, body: Arc::new(body) };
     let command = Command { at: TimestampMs(START_MS), tenant: TenantId(1), body };
     let cause = Cause::Record { position: Position(0), row: 0 };
     engine.command(&command, cause, &mut Vec::new()).expect("the profile of a bench is right");
@@ -204,7 +205,9 @@ fn memory() {
     #[allow(clippy::print_stdout, reason = "this is what the bench is for")]
     {
         let each = used as f64 / series as f64;
-        println!("{devices} devices, {series} series: {each:.1} bytes a series, names and ids included");
+        println!(
+            "{devices} devices, {series} series: {each:.1} bytes a series, names and ids included"
+        );
         let size = snapshot.len() as f64 / series as f64;
         println!("snapshot: {size:.1} bytes a series, made in {:.2} s", took.as_secs_f64());
     }

@@ -88,8 +88,7 @@ impl Node {
         let location = directory.create(DocumentBody::Location(location)).await.unwrap();
         let location = LocationId(location.id);
         let credentials = Credentials::AccessToken { hash: "00".to_owned() };
-        let router =
-            NewRouter { location, name: "router".to_owned(), credentials, enabled: true };
+        let router = NewRouter { location, name: "router".to_owned(), credentials, enabled: true };
         let router = RouterId(directory.create_routers(vec![router]).await.unwrap()[0].id);
         let mut ids = Vec::new();
         for index in 0..devices {

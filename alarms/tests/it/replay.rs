@@ -67,9 +67,8 @@ type Told = Vec<(String, String, i64, String)>;
 
 async fn told(node: &Node) -> Told {
     let events = node.events().await.into_iter();
-    let told = events.map(|event| {
-        (event.id.to_string(), event.kind, event.at.0, event.body.to_string())
-    });
+    let told =
+        events.map(|event| (event.id.to_string(), event.kind, event.at.0, event.body.to_string()));
     let mut told: Told = told.collect();
     told.sort();
     told

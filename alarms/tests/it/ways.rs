@@ -51,7 +51,8 @@ async fn a_saved_profile_is_in_force_when_the_answer_comes() {
         .profile;
     assert_eq!(changed.version, 2);
     assert_eq!(kinds(&node).await, ["alarm_raised", "alarm_cleared"]);
-    let stale = commands.save_profile(place.tenant, Some(saved.id), Some(1), profile(70), "eva").await;
+    let stale =
+        commands.save_profile(place.tenant, Some(saved.id), Some(1), profile(70), "eva").await;
     assert!(matches!(
         stale,
         Err(CommandError::Store(AlarmStoreError::VersionConflict { expected: 1, found: 2 }))
@@ -109,13 +110,7 @@ async fn deeds_take_effect_before_they_are_answered_and_survive_a_kill() {
     node.settle().await;
     assert_eq!(
         kinds(&node).await,
-        [
-            "alarm_raised",
-            "alarm_acknowledged",
-            "alarm_cleared",
-            "alarm_commented",
-            "alarm_raised"
-        ]
+        ["alarm_raised", "alarm_acknowledged", "alarm_cleared", "alarm_commented", "alarm_raised"]
     );
     node.stop().await;
 }

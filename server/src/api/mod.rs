@@ -13,10 +13,12 @@
 //! It never speaks SQL and never reads a journal: `store` and `ingest` do.
 
 pub mod about;
+pub mod alarms;
 pub mod attributes;
 pub mod auth;
 mod credentials;
 pub mod devices;
+pub mod events;
 pub mod extract;
 pub mod listener;
 mod listing;
@@ -24,12 +26,14 @@ pub mod locations;
 pub mod metrics;
 pub mod paging;
 pub mod problem;
+pub mod profiles;
 mod refused;
 pub mod routers;
 pub mod rpc;
 pub mod service;
 mod sight;
 pub mod state;
+pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
 
@@ -53,6 +57,10 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(routers::routes())
         .merge(devices::routes())
         .merge(attributes::routes())
+        .merge(telemetry::routes())
         .merge(rpc::routes())
         .merge(tokens::routes())
+        .merge(alarms::routes())
+        .merge(events::routes())
+        .merge(profiles::routes())
 }

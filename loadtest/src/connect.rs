@@ -76,6 +76,15 @@ pub enum ConnectError {
     Timeout,
 }
 
+impl ConnectError {
+    /// Whether the server will say the same again soon: it doesn't want this
+    /// client, and isn't only busy (3 and 0x88: unavailable, 0x89: busy).
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Refused { code } if !matches!(code, 3 | 0x88 | 0x89))
+    }
+}
+
 /// Trusts exactly the certificates of a PEM file.
 ///
 /// # Errors

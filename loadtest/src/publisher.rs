@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 
-use crate::connect::{Accepted, ConnectError, Login, Stream, Target, connect};
+use crate::connect::{Accepted, Login, Stream, Target, connect};
 use crate::flight::Flight;
 use crate::ledger::Ledger;
 use crate::packets::{self, Packet, QoS, Version, parse};
@@ -160,8 +160,11 @@ impl Publisher {
                 Err(error) => {
                     count(&self.shared.counters.connect_failures, 1);
                     self.shared.reason(format!("connect: {error}"));
-                    let refused = matches!(error, ConnectError::Refused { .. });
-                    retry = if refused { REFUSED_RETRY } else { (retry * 2).min(LAST_RETRY) };
+                    retry = if error.is_lasting() {
+                        REFUSED_RETRY
+                    } else {
+                        (retry * 2).min(LAST_RETRY)
+                    };
                     Some(retry.mul_f64(rand::rng().random_range(0.5..1.0)))
                 }
             };

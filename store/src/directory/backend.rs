@@ -193,3 +193,65 @@ fn load(connection: &Connection) -> Result<(u64, Index), OpenError> {
     }
     Ok((sequence.cast_unsigned(), index))
 }
+
+#[cfg(test)]
+mod tests {
+    use schema::{Tenant, TenantSettings};
+
+    use super::*;
+
+    fn write(id: u64, version: u64, name: &str, claim: &str) -> Write {
+        let settings = TenantSettings::default();
+        let body = DocumentBody::Tenant(Tenant { name: name.to_owned(), settings });
+        let document = Document { id, version, changed_at: TimestampMs(1), body };
+        let taken = (!claim.is_empty()).then(|| claim.to_owned()).into_iter().collect();
+        Write { document, deleted: false, taken, released: Vec::new() }
+    }
+
+    #[test]
+    fn a_stale_version_or_a_taken_claim_is_refused_with_all_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut backend, _) = Backend::open_embedded(dir.path()).unwrap();
+        assert_eq!(backend.commit(&[write(1, 1, "a", "x")]).unwrap(), 1);
+        for bad in [
+            write(1, 1, "again", ""),
+            write(1, 3, "skips one", ""),
+            write(7, 2, "is not there", ""),
+            write(2, 1, "b", "x"),
+        ] {
+            let good = write(3, 1, "c", "");
+            assert!(backend.commit(&[good, bad.clone()]).is_err(), "{bad:?}");
+        }
+        assert_eq!(backend.commit(&[write(1, 2, "b", "")]).unwrap(), 2);
+        backend.close().unwrap();
+        let (_, index) = Backend::open_embedded(dir.path()).unwrap();
+        assert_eq!(index.tenants.len(), 1);
+        assert_eq!((index.tenants[&1].version, index.tenants[&1].name.as_str()), (2, "b"));
+    }
+
+    #[test]
+    fn reserved_ids_are_never_reserved_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut backend, _) = Backend::open_embedded(dir.path()).unwrap();
+        assert_eq!(backend.reserve_ids(10).unwrap(), 1..11);
+        drop(backend);
+        let (mut backend, _) = Backend::open_embedded(dir.path()).unwrap();
+        assert_eq!(backend.reserve_ids(1).unwrap(), 11..12);
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_read_stops_the_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut backend, _) = Backend::open_embedded(dir.path()).unwrap();
+        backend.commit(&[write(1, 1, "a", "x"), write(2, 1, "b", "y")]).unwrap();
+        backend.close().unwrap();
+        for (column, value) in [("body", "{"), ("kind", "spaceship")] {
+            let file = Connection::open(dir.path().join("directory.db")).unwrap();
+            let sql = format!("UPDATE documents SET {column} = ?1 WHERE id = 2");
+            file.execute(&sql, [value]).unwrap();
+            drop(file);
+            let error = Backend::open_embedded(dir.path()).unwrap_err();
+            assert!(error.to_string().starts_with("document 2 "), "{error}");
+        }
+    }
+}

@@ -422,3 +422,6 @@ fn router(draft: &Draft<'_>, id: RouterId) -> Result<Router, DirectoryError> {
         _ => Err(DirectoryError::NotFound { kind: Some(DocumentKind::Router), id: id.0 }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
 
+mod alarms;
 mod commands;
 mod config;
 mod demo;
@@ -14,5 +15,6 @@ mod lifecycle;
 mod mqtt;
 mod readiness;
 mod reference;
+mod telemetry;
 mod tls;
 mod wire;

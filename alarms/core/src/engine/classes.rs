@@ -110,6 +110,10 @@ impl Engine {
     pub(crate) fn wire_location(&mut self, place: u32) {
         let location = &self.world.locations[place as usize];
         let tenant = &self.world.tenants[location.tenant as usize];
+        let looked_at = !location.named.is_empty();
+        if !looked_at && tenant.classes.iter().all(|class| class.foreign.is_empty()) {
+            return;
+        }
         let mut looks: Vec<(Arc<str>, u32, u32, u32)> = Vec::new();
         for &owner in &location.devices {
             let device = self.world.device(owner);
@@ -124,9 +128,6 @@ impl Engine {
                     }
                 }
             }
-        }
-        if looks.is_empty() && location.named.is_empty() {
-            return;
         }
         let mut named = Map::default();
         for &index in &location.devices {

@@ -53,6 +53,9 @@ pub struct HistoryOptions {
     pub concurrent_queries: usize,
     /// The most readings of one page of a range.
     pub page_limit: usize,
+    /// Bytes of texts at which a page of a range ends early, so that a page of
+    /// long texts fits memory as one of numbers does.
+    pub page_text_bytes: usize,
     /// The most buckets of one answer.
     pub bucket_limit: usize,
     pub clock: Clock,
@@ -81,6 +84,7 @@ impl Default for HistoryOptions {
             cache_bytes: 128 << 20,
             concurrent_queries: 4,
             page_limit: 100_000,
+            page_text_bytes: 8 << 20,
             bucket_limit: 100_000,
             clock: Clock::System,
             disk: DiskBudget::default(),

@@ -98,19 +98,22 @@ pub(super) fn range(
         return Ok(page);
     }
     let mut stream = Stream::new(shared, views, query.order, span);
+    let mut text_bytes = 0;
     while let Some(rows) = stream.next()? {
         check(cancelled)?;
-        let room = limit - page.samples.len();
-        let samples = |row: &Row| rows.sample(row);
-        match query.order {
-            Order::Ascending => page.samples.extend(rows.rows.iter().take(room).map(samples)),
-            Order::Descending => {
-                page.samples.extend(rows.rows.iter().rev().take(room).map(samples));
+        for place in 0..rows.len() {
+            let row = match query.order {
+                Order::Ascending => &rows.rows[place],
+                Order::Descending => &rows.rows[rows.len() - 1 - place],
+            };
+            if page.samples.len() == limit || text_bytes >= shared.options.page_text_bytes.max(1) {
+                page.next = page.samples.last().map(|last| cursor(last.observed_at, query.order));
+                return Ok(page);
             }
-        }
-        if rows.len() > room {
-            page.next = page.samples.last().map(|last| cursor(last.observed_at, query.order));
-            return Ok(page);
+            if row.is_text() {
+                text_bytes += rows.text(row).len();
+            }
+            page.samples.push(rows.sample(row));
         }
     }
     Ok(page)

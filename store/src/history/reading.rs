@@ -77,7 +77,8 @@ pub struct RangeQuery {
     /// Exclusive.
     pub to: TimestampMs,
     pub order: Order,
-    /// The most readings of the page; at most the history's `page_limit`.
+    /// The most readings of the page; at most the history's `page_limit`. A
+    /// page of long texts may end earlier.
     pub limit: usize,
     /// [`Page::next`] of the page before, with all else as it was.
     pub cursor: Option<String>,

@@ -85,6 +85,26 @@ async fn a_cursor_stays_right_while_readings_arrive() {
 }
 
 #[tokio::test]
+async fn a_page_of_long_texts_ends_early_and_the_next_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path(), HistoryOptions { page_text_bytes: 25, ..tiny() });
+    let mut writer = history.writer(PartitionId(0)).unwrap();
+    let readings: Vec<_> = (0..8).map(|at| (100, "t", at, Value::Text("ten bytes!"))).collect();
+    writer.write(Position(0), &rows(&readings)).unwrap();
+    let mut query = all(100, "t");
+    let mut pages = Vec::new();
+    loop {
+        let page = history.range(query.clone()).await.unwrap();
+        pages.push(page.samples.len());
+        query.cursor = page.next;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [3, 3, 2]);
+}
+
+#[tokio::test]
 async fn questions_that_cannot_be_answered_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path(), HistoryOptions { bucket_limit: 10, ..tiny() });

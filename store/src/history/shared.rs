@@ -271,6 +271,8 @@ fn report(
             }
             true
         }
+        // The end of the node broke it off; the next start takes it up again.
+        Err(HistoryError::Closed) => true,
         Err(error) => {
             shared.metrics.failures.with_label_values(&[name]).inc();
             if !std::mem::replace(failing, true) {

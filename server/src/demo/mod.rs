@@ -31,6 +31,9 @@ use watch::Watch;
 const MQTT_PORT: u16 = 1883;
 const API_PORT: u16 = 8080;
 
+/// Room for routers of one's own beside the demo's.
+const MAX_CONNECTIONS: u32 = 1_000;
+
 /// What `baken demo` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
@@ -84,6 +87,7 @@ fn config(args: &DemoArgs, output: &mut Output) -> anyhow::Result<Config> {
     let mut config = layers.load()?.config;
     let mqtt = free(args.mqtt_listen, MQTT_PORT, "MQTT", output)?;
     config.mqtt.listen = Listen(Some(mqtt));
+    config.mqtt.limits.max_connections = MAX_CONNECTIONS;
     config.api.listen = free(args.api_listen, API_PORT, "the API", output)?;
     Ok(config)
 }
@@ -204,7 +208,8 @@ fn tell(
          alarms    curl -s {header} '{api}/api/v1/alarms?tenant={tenant}'\n\
          events    curl -s {header} '{api}/api/v1/events?tenant={tenant}'\n\
          metrics   curl -s {api}/metrics\n\n\
-         The chiller trips now and then. Its supply gets warm: above {limit} °C for 5 s raises an alarm.\n\n",
+         The chiller trips now and then. Its supply gets warm: above {limit} °C for 5 s raises an alarm.\n\
+         Times are UTC.\n\n",
         folder = args.data,
         token = chiller.token,
         device = chiller.device,

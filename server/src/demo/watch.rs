@@ -28,6 +28,7 @@ pub(super) struct Watch {
     tenant: u64,
     device: u64,
     started: Instant,
+    started_ms: i64,
     looks: u32,
     /// Events that were there before, or were shown.
     known: HashSet<String>,
@@ -45,6 +46,7 @@ impl Watch {
             tenant: site.tenant,
             device: site.chiller.device,
             started: Instant::now(),
+            started_ms: jiff::Timestamp::now().as_millisecond(),
             looks: 0,
             known: HashSet::new(),
             reading: None,
@@ -69,8 +71,10 @@ impl Watch {
         let path = format!("/devices/{}/telemetry/latest", self.device);
         let latest = self.client.get(&path).await?;
         let readings = &latest["readings"];
-        if readings["supply_temperature"]["value"].is_number() {
-            self.reading = Some(readings["supply_temperature"].clone());
+        let reading = &readings["supply_temperature"];
+        let is_of_this_run = reading["ts"].as_i64().is_some_and(|ts| ts >= self.started_ms);
+        if is_of_this_run && reading["value"].is_number() {
+            self.reading = Some(reading.clone());
             if self.looks.is_multiple_of(SHOW_READINGS_EVERY) {
                 output.line(&line(readings, acknowledged.load(Ordering::Relaxed)))?;
             }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::harness::{Baken, run, text, until};
+use super::harness::{Baken, recent_ms, run, text, until};
 use super::mqtt::Mqtt;
 
 /// A client command with `--json`; its answer.
@@ -26,7 +26,8 @@ async fn a_tenant_its_router_and_its_readings_by_command() {
     let device = router["device"].to_string();
     let mut mqtt =
         Mqtt::connect(baken.run.mqtt.as_deref().unwrap(), router["token"].as_str().unwrap()).await;
-    mqtt.telemetry(r#"{"ts":1700000000000,"values":{"t":21.5}}"#).await;
+    let ts = recent_ms();
+    mqtt.telemetry(&format!(r#"{{"ts":{ts},"values":{{"t":21.5}}}}"#)).await;
     until("the reading", async || {
         let latest = ask(&baken, &["telemetry", "latest", &device]).await;
         (latest["readings"]["t"]["value"] == 21.5).then_some(())
@@ -34,13 +35,13 @@ async fn a_tenant_its_router_and_its_readings_by_command() {
     .await;
     let data = baken.dir.to_str().unwrap();
     let table = run(&["telemetry", "latest", &device, "--data", data]).await;
-    assert_eq!(
-        text(&table.stdout),
-        "key  time                      value\nt    2023-11-14T22:13:20.000Z  21.5\n"
-    );
-    let range = ["telemetry", "range", &device, "t", "--from", "2023-11-14T00:00:00Z"];
-    let range = ask(&baken, &[&range[..], &["--to", "2023-11-15T00:00:00Z"]].concat()).await;
-    assert_eq!(range["readings"][0]["ts"], 1_700_000_000_000u64);
+    let time = jiff::Timestamp::from_millisecond(ts).unwrap();
+    let row = format!("key  time                      value\nt    {time:.3}  21.5\n");
+    assert_eq!(text(&table.stdout), row);
+    let end = jiff::Timestamp::from_millisecond(ts + 1).unwrap();
+    let (from, to) = (time.to_string(), end.to_string());
+    let range = ["telemetry", "range", &device, "t", "--from", &from, "--to", &to];
+    assert_eq!(ask(&baken, &range).await["readings"][0]["ts"], ts);
 
     let refused = run(&["tenants", "delete", &tenant, "--data", data]).await;
     assert_eq!(refused.status.code(), Some(1), "a tenant with locations stays");

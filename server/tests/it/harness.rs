@@ -155,6 +155,11 @@ pub fn serve(dir: &Path) -> Command {
     command
 }
 
+/// A time of today, within every tenant's retention, in whole seconds.
+pub fn recent_ms() -> i64 {
+    jiff::Timestamp::now().as_second() * 1_000 - 3_600_000
+}
+
 /// Asks until the answer is as wanted.
 pub async fn until<F: Future<Output = Option<T>>, T>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + DEADLINE;

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::harness::{Baken, serve, text, until};
+use super::harness::{Baken, recent_ms, serve, text, until};
 use super::mqtt::Mqtt;
 
 #[tokio::test]
@@ -40,19 +40,20 @@ async fn what_was_acknowledged_is_there_after_a_kill_and_after_a_stop() {
     let token = router["token"].as_str().unwrap().to_owned();
     let path = format!("/devices/{}/telemetry/latest", router["device"]);
     let mut mqtt = Mqtt::connect(baken.run.mqtt.as_deref().unwrap(), &token).await;
-    mqtt.telemetry(r#"{"ts":1700000000000,"values":{"a":1.5}}"#).await;
+    let ts = recent_ms();
+    mqtt.telemetry(&format!(r#"{{"ts":{ts},"values":{{"a":1.5}}}}"#)).await;
     baken.kill().await;
 
     let baken = Baken::start_in(dir.path(), &[]).await;
-    expect(&baken, &path, "a", json!({ "ts": 1_700_000_000_000u64, "value": 1.5 })).await;
+    expect(&baken, &path, "a", json!({ "ts": ts, "value": 1.5 })).await;
     let mut mqtt = Mqtt::connect(baken.run.mqtt.as_deref().unwrap(), &token).await;
-    mqtt.telemetry(r#"{"ts":1700000001000,"values":{"b":"on"}}"#).await;
+    mqtt.telemetry(&format!(r#"{{"ts":{ts},"values":{{"b":"on"}}}}"#)).await;
     let (status, log) = baken.stop().await;
     assert!(status.success(), "{status}:\n{log}");
 
     let baken = Baken::start_in(dir.path(), &[]).await;
-    expect(&baken, &path, "a", json!({ "ts": 1_700_000_000_000u64, "value": 1.5 })).await;
-    expect(&baken, &path, "b", json!({ "ts": 1_700_000_001_000u64, "value": "on" })).await;
+    expect(&baken, &path, "a", json!({ "ts": ts, "value": 1.5 })).await;
+    expect(&baken, &path, "b", json!({ "ts": ts, "value": "on" })).await;
 }
 
 async fn expect(baken: &Baken, path: &str, key: &str, reading: serde_json::Value) {

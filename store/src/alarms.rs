@@ -28,8 +28,9 @@ use writer::{Request, Writer};
 const MIGRATIONS: &[&str] =
     &[include_str!("../../schema/migrations/embedded/alarms/0001-alarms.sql")];
 
-/// The most items of one page of alarms or events.
-pub const MAX_PAGE: usize = 1_000;
+/// The most items of one answer: one more than a page of the API has, so that it
+/// knows whether more follow.
+pub const MAX_PAGE: usize = 1_001;
 
 /// Connections for reading that are kept open.
 const MAX_IDLE_READERS: usize = 4;

@@ -309,7 +309,7 @@ impl Engine {
             };
             let mut touch =
                 Touch { key, at, number, old_at: None, old_number: None, changed: false };
-            match device.cells.binary_search_by_key(&key, |cell| cell.key) {
+            match device.cell_place(key) {
                 Ok(place) => {
                     let cell = &mut device.cells[place];
                     if at < cell.at || (at == cell.at && cell.value.is(value)) {

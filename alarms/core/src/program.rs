@@ -6,6 +6,7 @@
 mod check;
 mod contradictions;
 mod filter;
+mod operands;
 mod operators;
 mod pattern;
 mod schedule;

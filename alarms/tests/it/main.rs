@@ -1,5 +1,7 @@
 //! Tests of the workers with a real journal and a real store.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
+
 mod node;
 mod replay;
 mod timers;

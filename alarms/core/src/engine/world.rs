@@ -104,11 +104,26 @@ pub(crate) struct Device {
 
 impl Device {
     pub fn cell(&self, key: u32) -> Option<&Cell> {
-        let place = self.cells.binary_search_by_key(&key, |cell| cell.key).ok()?;
-        Some(&self.cells[place])
+        self.cell_place(key).ok().map(|place| &self.cells[place])
+    }
+
+    /// Keys are numbered as they come, so those of one device mostly follow each
+    /// other: the first guess nearly always saves the search.
+    pub fn cell_place(&self, key: u32) -> Result<usize, usize> {
+        let first = self.cells.first().map_or(0, |cell| cell.key);
+        let guess = key.wrapping_sub(first) as usize;
+        if self.cells.get(guess).is_some_and(|cell| cell.key == key) {
+            return Ok(guess);
+        }
+        self.cells.binary_search_by_key(&key, |cell| cell.key)
     }
 
     pub fn state_place(&self, rule: u32) -> Result<usize, usize> {
+        let first = self.states.first().map_or(0, |entry| entry.rule);
+        let guess = rule.wrapping_sub(first) as usize;
+        if self.states.get(guess).is_some_and(|entry| entry.rule == rule) {
+            return Ok(guess);
+        }
         self.states.binary_search_by_key(&rule, |entry| entry.rule)
     }
 }

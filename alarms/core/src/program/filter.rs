@@ -198,10 +198,18 @@ impl Holds {
             Tree::Is(test) => self.test(test, context).unwrap_or(false),
             // No short cut: a leaf behind a false one may be what changes next.
             Tree::All(trees) => {
-                trees.iter().fold(true, |all, tree| self.tree(tree, context) && all)
+                let mut all = true;
+                for tree in trees {
+                    all &= self.tree(tree, context);
+                }
+                all
             }
             Tree::Any(trees) => {
-                trees.iter().fold(false, |any, tree| self.tree(tree, context) || any)
+                let mut any = false;
+                for tree in trees {
+                    any |= self.tree(tree, context);
+                }
+                any
             }
         }
     }

@@ -75,7 +75,9 @@ fn records(series: u64) -> Vec<RecordRows> {
 fn write(series: u64, records: &[RecordRows], line: &mut impl FnMut(String)) -> f64 {
     let dir = tempfile::tempdir().expect("a folder for temporary files");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let options = HistoryOptions { background_compaction: false, ..HistoryOptions::default() };
+    // Four files come of the rows, and a fanout of four merges them all.
+    let options =
+        HistoryOptions { background_compaction: false, fanout: 4, ..HistoryOptions::default() };
     let history = History::open(dir.path(), 1, options, &Registry::new()).expect("an empty folder");
     let mut writer = history.writer(PartitionId(0)).expect("the only writer");
     let (started, cpu) = (Instant::now(), cpu_seconds());

@@ -60,6 +60,16 @@ pub struct Range<'a> {
     pub to_ms: i64,
 }
 
+impl Range<'_> {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("key", self.key.to_owned()),
+            ("from", self.from_ms.to_string()),
+            ("to", self.to_ms.to_string()),
+        ]
+    }
+}
+
 impl Api {
     /// An API at `base`, such as `http://127.0.0.1:8080`.
     ///
@@ -163,15 +173,17 @@ impl Api {
         }
     }
 
-    /// The time of a device's latest reading of `key`, if it has any.
+    /// Whether there is any reading in a range.
     ///
     /// # Errors
     /// If the server doesn't answer or refuses.
-    pub async fn latest_ms(&self, device: u64, key: &str) -> anyhow::Result<Option<i64>> {
-        let path = format!("/devices/{device}/telemetry/latest");
-        let query = [("keys", key.to_owned())];
+    pub async fn has_reading(&self, range: Range<'_>) -> anyhow::Result<bool> {
+        let mut query = range.query();
+        query.push(("limit", "1".to_owned()));
+        let path = format!("/devices/{}/telemetry", range.device);
         let answer: Value = self.get(&path, &query, "application/json").await?.json().await?;
-        Ok(answer["readings"][key]["ts"].as_i64())
+        let readings = answer["readings"].as_array().context("no readings in the answer")?;
+        Ok(!readings.is_empty())
     }
 
     /// A page of readings, oldest first.
@@ -179,7 +191,7 @@ impl Api {
     /// # Errors
     /// If the server doesn't answer or refuses.
     pub async fn page(&self, range: Range<'_>, cursor: Option<&str>) -> anyhow::Result<Page> {
-        let mut query = self.range(range);
+        let mut query = range.query();
         query.push(("order", "asc".to_owned()));
         query.push(("limit", PAGE_ROWS.to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor.to_owned())));
@@ -199,7 +211,7 @@ impl Api {
     /// # Errors
     /// If the server doesn't answer or refuses.
     pub async fn count(&self, range: Range<'_>) -> anyhow::Result<u64> {
-        let mut query = self.range(range);
+        let mut query = range.query();
         query.push(("bucket_ms", (range.to_ms - range.from_ms).to_string()));
         let path = format!("/devices/{}/telemetry", range.device);
         let answer: Value = self.get(&path, &query, "application/json").await?.json().await?;
@@ -219,15 +231,6 @@ impl Api {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
             .with_context(|| format!("the server has no metric {name}"))?;
         Ok(line.trim().parse()?)
-    }
-
-    #[allow(clippy::unused_self, reason = "reads as a method among the others")]
-    fn range(&self, range: Range<'_>) -> Vec<(&'static str, String)> {
-        vec![
-            ("key", range.key.to_owned()),
-            ("from", range.from_ms.to_string()),
-            ("to", range.to_ms.to_string()),
-        ]
     }
 
     async fn make(&self, path: &str, body: Value) -> anyhow::Result<u64> {

@@ -34,6 +34,8 @@ pub struct Course {
     own_before: Usage,
     server_before: Option<Usage>,
     memory: Memory,
+    /// Messages of the warm-up, which the rate doesn't count.
+    warm_up: u64,
     shown: (Instant, u64),
 }
 
@@ -63,23 +65,34 @@ pub fn load(options: &LoadOptions, plan: Plan) -> Load {
 }
 
 impl Course {
-    /// Begins the load of a fleet that is connected.
+    /// Begins the load of a fleet that is connected. What happens in the
+    /// warm-up is audited, but in no figure of speed or cost.
     ///
     /// # Errors
     /// If the server's use can't be known though it should.
-    pub async fn begin(fleet: &Fleet, subject: &Subject, qos: QoS) -> anyhow::Result<Self> {
+    pub async fn begin(
+        fleet: &Fleet,
+        subject: &Subject,
+        qos: QoS,
+        warm_up: Duration,
+    ) -> anyhow::Result<Self> {
+        fleet.begin();
+        tokio::time::sleep(warm_up).await;
+        let shared = Arc::clone(fleet.shared());
+        shared.latencies().reset();
         let server_before = subject.usage().await?;
         let rss_bytes = server_before.unwrap_or_default().rss_bytes;
         let own_before = usage::own()?;
-        fleet.begin();
         let started = Instant::now();
+        let warm_up = messages(&shared, qos);
         Ok(Self {
-            shared: Arc::clone(fleet.shared()),
+            shared,
             qos,
             started,
             own_before,
             server_before,
             memory: Memory { start_bytes: rss_bytes, max_bytes: rss_bytes, ..Memory::default() },
+            warm_up,
             shown: (started, 0),
         })
     }
@@ -132,11 +145,7 @@ impl Course {
 
     /// Messages that the rate counts.
     fn messages(&self) -> u64 {
-        let counters = &self.shared.counters;
-        counted(match self.qos {
-            QoS::AtMostOnce => &counters.offered,
-            QoS::AtLeastOnce => &counters.acknowledged,
-        })
+        messages(&self.shared, self.qos) - self.warm_up
     }
 
     async fn end(&self, subject: &Subject) -> anyhow::Result<LoadEnd> {
@@ -236,6 +245,13 @@ impl Course {
             ..Report::default()
         }
     }
+}
+
+fn messages(shared: &Shared, qos: QoS) -> u64 {
+    counted(match qos {
+        QoS::AtMostOnce => &shared.counters.offered,
+        QoS::AtLeastOnce => &shared.counters.acknowledged,
+    })
 }
 
 fn acknowledged_readings(plan: &Plan, ledger: &crate::ledger::Ledger) -> u64 {

@@ -49,7 +49,7 @@ pub async fn crash(options: &CrashOptions) -> anyhow::Result<Report> {
         Fleet::start(course::load(&options.load, plan.clone()), subject.target.clone(), logins);
     fleet.connected(CONNECT_DEADLINE).await?;
 
-    let course = Course::begin(&fleet, &subject, options.load.qos()).await?;
+    let course = Course::begin(&fleet, &subject, options.load.qos(), Duration::ZERO).await?;
     let mut killer = Killer {
         course,
         probe,

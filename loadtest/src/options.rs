@@ -52,6 +52,10 @@ pub struct RunOptions {
     /// How long the load lasts.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
+    /// How long it has lasted before that, audited but not measured: devices
+    /// behind a router are made by their first reading, which costs more.
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub warm_up_s: f64,
     #[command(flatten)]
     pub outcome: OutcomeOptions,
 }

@@ -23,6 +23,8 @@ use crate::values::{self, Stored};
 const READERS: usize = 4;
 /// How often the server is asked whether its history has caught up.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a message that was never acknowledged may take to show.
+const MAYBE_NEVER: Duration = Duration::from_secs(10);
 /// Series whose number of readings is also asked for as an aggregate, which the
 /// server computes in another way than it gives rows.
 const COUNTED_SERIES: usize = 64;
@@ -48,26 +50,36 @@ pub struct CaughtUp {
 }
 
 impl Evidence {
-    /// Waits until queries show the last acknowledged reading of every device.
+    /// Waits until queries show the last acknowledged message of every
+    /// connection; a router's messages are recorded in their order, so all
+    /// before it are there too. Where nothing was acknowledged (QoS 0) it waits
+    /// for the last one offered, which may never come.
     ///
     /// # Errors
     /// If the server doesn't answer.
     pub async fn catch_up(&self, api: &Api, deadline: Duration) -> anyhow::Result<CaughtUp> {
         let started = Instant::now();
+        let mut complete = true;
         for (ledger, devices) in self.ledgers.iter().zip(&self.devices) {
-            for (device, id) in (0..).zip(devices) {
-                let (Some(id), Some(last)) = (id, self.last_acknowledged(ledger, device)) else {
-                    continue;
-                };
-                while api.latest_ms(*id, &key_name(0)).await? < Some(last.0) {
-                    if started.elapsed() > deadline {
-                        return Ok(CaughtUp { after: started.elapsed(), complete: false });
-                    }
-                    tokio::time::sleep(LOOK).await;
+            let Some(message) = last_acknowledged(ledger).or(ledger.offered().checked_sub(1))
+            else {
+                continue;
+            };
+            let message = self.plan.message(message);
+            let Some(device) = devices[message.device as usize] else { continue };
+            let from_ms = self.plan.time_of(message.lane, message.first).0;
+            let range = Range { device, key: &key_name(0), from_ms, to_ms: from_ms + 1 };
+            while !api.has_reading(range).await? {
+                let patience =
+                    if ledger.acknowledged() > 0 { deadline } else { deadline.min(MAYBE_NEVER) };
+                if started.elapsed() > patience {
+                    complete = false;
+                    break;
                 }
+                tokio::time::sleep(LOOK).await;
             }
         }
-        Ok(CaughtUp { after: started.elapsed(), complete: true })
+        Ok(CaughtUp { after: started.elapsed(), complete })
     }
 
     /// Reads every series and judges it.
@@ -141,16 +153,10 @@ impl Evidence {
         let times = ledger.offered() * u64::from(self.plan.times_per_message.max(1));
         self.plan.time_of(Lane::Live, times + 1).0
     }
+}
 
-    /// The time of the last live reading of a device that was acknowledged.
-    fn last_acknowledged(&self, ledger: &Ledger, device: u32) -> Option<TimestampMs> {
-        let plan = &self.plan;
-        let offered = plan.readings_offered(Lane::Live, device, ledger.offered());
-        (0..offered)
-            .rev()
-            .find(|&number| ledger.is_acknowledged(plan.message_of(Lane::Live, device, number)))
-            .map(|number| plan.time_of(Lane::Live, number))
-    }
+fn last_acknowledged(ledger: &Ledger) -> Option<u64> {
+    (0..ledger.offered()).rev().find(|&message| ledger.is_acknowledged(message))
 }
 
 async fn collect(

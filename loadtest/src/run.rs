@@ -45,7 +45,8 @@ pub async fn run(options: &RunOptions) -> anyhow::Result<Report> {
     let misbehaving =
         (!clients.is_empty()).then(|| Misbehaving::start(&subject.target, clients, seed));
 
-    let mut course = Course::begin(&fleet, &subject, options.load.qos()).await?;
+    let warm_up = Duration::from_secs_f64(options.warm_up_s);
+    let mut course = Course::begin(&fleet, &subject, options.load.qos(), warm_up).await?;
     let total = Duration::from_secs_f64(options.seconds);
     let storm_every = Duration::from_secs_f64(options.trouble.storm_every_s);
     let mut next_storm = storm_every;

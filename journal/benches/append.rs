@@ -2,7 +2,7 @@
 //! by how many submit at once, each waiting for its record to be durable. Then
 //! reading behind, and opening.
 //!
-//! `cargo bench -p journal --bench append [-- SECONDS]`; Linux only, since CPU
+//! `cargo bench -p journal --bench append [-- SECONDS [BYTES]]`; Linux only, since CPU
 //! is read from `/proc`. The folder lies in the build folder, so that it is on
 //! a disk and not in memory.
 
@@ -24,8 +24,9 @@ const KEPT_BYTES: u64 = 2 << 30;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let seconds = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
-    let time = Duration::from_secs_f64(seconds.unwrap_or(1.0));
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<f64>().ok());
+    let time = Duration::from_secs_f64(numbers.next().unwrap_or(1.0));
+    let only = numbers.next();
     println!(
         "{:>8} {:>10} {:>11} {:>8} {:>8} {:>10} {:>16} {:>16}",
         "bytes",
@@ -39,7 +40,8 @@ async fn main() {
     );
     for size in SIZES {
         for submitters in SUBMITTERS {
-            if size * submitters <= 64 << 20 {
+            let wanted = only.is_none_or(|only| only == size as f64);
+            if wanted && size * submitters <= 64 << 20 {
                 append(size, submitters, time).await;
             }
         }

@@ -26,9 +26,20 @@ pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     move |source| OpenError::Io { action, path, source }
 }
 
-/// Creates the folder if it is not there, and takes it for this process until
-/// the file is dropped.
-pub(super) fn take(dir: &Path, disk: &dyn Disk) -> Result<File, OpenError> {
+/// The folder is ours as long as it lives.
+#[derive(Debug)]
+pub(super) struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing is not enough while a child that was forked by another thread
+        // has not yet begun its own program: it has the file open, too.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Creates the folder if it is not there, and takes it for this process.
+pub(super) fn take(dir: &Path, disk: &dyn Disk) -> Result<FolderLock, OpenError> {
     if !dir.is_dir() {
         fs::create_dir_all(dir).map_err(io_error("create", dir))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -43,7 +54,7 @@ pub(super) fn take(dir: &Path, disk: &dyn Disk) -> Result<File, OpenError> {
         .open(&path)
         .map_err(io_error("open", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FolderLock(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { dir: dir.to_owned() }),
         Err(error) => Err(io_error("lock", &path)(error.into())),
     }

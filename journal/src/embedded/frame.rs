@@ -27,6 +27,9 @@
 //! without a sync behind a group when no other group follows at once, only to
 //! say that the group was synced; the next group is written over it.
 //!
+//! The next group begins at the next block, also behind a group whose end was
+//! torn off, so that none of its frames says that it ends.
+//!
 //! The seed makes a frame of another segment or folder, and the offset a frame
 //! inside a record, no frame of this segment.
 

@@ -13,6 +13,10 @@ use super::segment::Slot;
 
 /// The most slices that one write takes (`UIO_MAXIOV`).
 const MAX_SLICES: usize = 1_024;
+/// The most bytes of one write. For a larger one the kernel takes large runs of
+/// memory that it has not used lately: 64 KiB then cost 90 to 130 us of CPU
+/// instead of 37 (ext4, Linux 6.18, in a virtual machine).
+const MAX_WRITE_BYTES: usize = 64 << 10;
 
 /// Where a group goes.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +97,10 @@ impl Frames {
         // Drops slices that hold nothing.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let count = rest.len().min(MAX_SLICES);
-            match disk.write(file, &rest[..count], offset) {
+            let count = fitting(rest);
+            let first = [IoSlice::new(&rest[0][..rest[0].len().min(MAX_WRITE_BYTES)])];
+            let slices = if count == 0 { &first[..] } else { &rest[..count] };
+            match disk.write(file, slices, offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     offset += written as u64;
@@ -106,4 +112,14 @@ impl Frames {
         }
         Ok(())
     }
+}
+
+/// How many of `slices` go with one write; none if the first is too large.
+fn fitting(slices: &[IoSlice<'_>]) -> usize {
+    let mut bytes = 0;
+    let fits = slices.iter().take(MAX_SLICES).take_while(|slice| {
+        bytes += slice.len();
+        bytes <= MAX_WRITE_BYTES
+    });
+    fits.count()
 }

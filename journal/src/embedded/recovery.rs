@@ -218,6 +218,7 @@ impl Recovered {
         if scan.torn_bytes > 0 {
             options.disk.truncate(&file, scan.cut_at).map_err(io_error("cut", path))?;
         }
+        header.restore(&file).map_err(io_error("write", path))?;
         options.disk.sync(&file).map_err(io_error("sync", path))?;
         // It is written again, so a sidecar that was left over would lie.
         let _ = fs::remove_file(sidecar::sidecar_path(path));

@@ -91,6 +91,17 @@ impl SegmentHeader {
     }
 }
 
+impl SegmentHeader {
+    /// Makes both copies whole if one is not, so that a later damage of the
+    /// other one costs nothing.
+    pub(super) fn restore(&self, file: &File) -> io::Result<()> {
+        let whole = self.encode();
+        let mut found = vec![0; whole.len()];
+        let read = read_up_to(file, &mut found, 0)?;
+        if found[..read] == whole { Ok(()) } else { file.write_all_at(&whole, 0) }
+    }
+}
+
 /// The offset of the first frame.
 pub(super) fn frames_start(partitions: usize) -> u64 {
     copy_bytes(partitions) as u64 * 2

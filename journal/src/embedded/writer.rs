@@ -8,7 +8,7 @@
 //! segment then ends at its last durable group, whose blocks no later write has
 //! touched, and the records, which are still in memory, go to a new segment.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use schema::{Position, TimestampMs};
 
+use super::folder::FolderLock;
 use super::frame::{FrameHeader, align};
 use super::group::{Frames, Target};
 use super::queue::{Queued, Taken};
@@ -45,7 +46,7 @@ pub(super) struct Writer {
     unchecked_bytes: u64,
     retained_at: Instant,
     /// Held as long as the folder is ours.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 /// Why a group did not become durable.
@@ -57,7 +58,7 @@ enum Failure {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, recovered: Recovered, lock: File) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, recovered: Recovered, lock: FolderLock) -> Self {
         Self {
             staged: vec![Vec::new(); recovered.next.len()],
             shared,

@@ -149,8 +149,8 @@ impl Run {
         let frames = frames_of(&bytes);
         let at = self.random.random_range(0..bytes.len());
         let hit = frames.iter().find(|frame| (frame.start..frame.end).contains(&at)).copied();
-        let mask = 1 << self.random.random_range(0..8);
-        bytes[at] ^= mask;
+        let original = bytes[at];
+        bytes[at] ^= 1 << self.random.random_range(0..8);
         fs::write(segment, &bytes).unwrap();
         eprintln!("byte {at} of {} flipped, in {hit:?}", segment.display());
         self.open();
@@ -184,7 +184,7 @@ impl Run {
         // It may have been written behind the flipped byte in the meantime.
         let mut bytes = fs::read(segment).unwrap();
         if hit.is_some() || at < 8_192 {
-            bytes[at] ^= mask;
+            bytes[at] = original;
             fs::write(segment, bytes).unwrap();
         }
         let _ = fs::remove_file(segment.with_extension("index"));

@@ -108,7 +108,15 @@ pub fn frames_of(bytes: &[u8]) -> Vec<FrameAt> {
     };
     let mut frames = Vec::new();
     let mut at = 8_192;
-    while at + 64 <= bytes.len() && bytes[at..at + 4] == *b"BKNf" {
+    while at + 64 <= bytes.len() {
+        if bytes[at..at + 4] != *b"BKNf" {
+            // A group whose end was torn off ends without saying so.
+            if at.is_multiple_of(4_096) {
+                break;
+            }
+            at = at.next_multiple_of(4_096);
+            continue;
+        }
         let end = at + 64 + usize::try_from(number(at + 12, 4)).unwrap();
         let partition = u16::try_from(number(at + 16, 2)).unwrap();
         if partition != u16::MAX {

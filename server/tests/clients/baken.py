@@ -42,7 +42,7 @@ class Baken:
         addresses = json.loads(ready.read_text())
         self.mqtt_host, port = addresses["mqtt"].rsplit(":", 1)
         self.mqtt_port = int(port)
-        self.url = f"http://{addresses['api']}"
+        self.url = addresses["api"]
         self.token = (folder / "data" / "admin-token").read_text().strip()
 
     def stop(self):
@@ -99,7 +99,13 @@ class Baken:
 
     def await_latest(self, device, expected):
         """Waits until the latest readings hold at least `expected`."""
+        seen = {}
+
         def probe():
-            latest = self.latest(device)
-            return expected.items() <= latest.items() and latest
-        return wait_until(f"latest readings {expected!r} of device {device}", probe)
+            seen.clear()
+            seen.update(self.latest(device))
+            return expected.items() <= seen.items()
+        try:
+            wait_until(f"latest readings {expected!r}", probe)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the device has {seen!r}") from error

@@ -12,7 +12,10 @@ REGISTERS = [215, 480, 1013, 7]
 async def main():
     block = ModbusSequentialDataBlock(1, REGISTERS + [0] * 60)
     coils = ModbusSequentialDataBlock(1, [True, False] + [False] * 62)
-    context = ModbusServerContext(slaves=ModbusSlaveContext(hr=block, co=coils), single=True)
+    # All four blocks are given, since this release drops the others where one is missing.
+    none = ModbusSequentialDataBlock(1, [0] * 64)
+    device = ModbusSlaveContext(di=none, co=coils, ir=none, hr=block)
+    context = ModbusServerContext(slaves=device, single=True)
     server = ModbusTcpServer(context, address=("127.0.0.1", 0))
     await server.listen()
     print(server.transport.sockets[0].getsockname()[1], flush=True)

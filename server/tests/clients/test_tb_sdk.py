@@ -24,9 +24,9 @@ def test_device_telemetry_attributes_and_rpc(baken):
         assert client.send_telemetry({"ts": 1764000000000, "values": {"old": 3}}).get() == 0
         baken.await_latest(router["device"], {"temperature": 41.5, "on": True, "old": 3})
 
-        assert client.send_attributes({"firmware": "1.2", "slots": 4}).get() == 0
+        assert client.send_attributes({"firmware": "v1.2", "slots": 4}).get() == 0
         wait_until("client attributes", lambda: baken.attributes(router["device"], "client")
-                   == {"firmware": "1.2", "slots": 4})
+                   == {"firmware": "v1.2", "slots": 4})
 
         pushed = threading.Event()
         seen = []
@@ -49,7 +49,7 @@ def test_device_telemetry_attributes_and_rpc(baken):
         client.request_attributes(client_keys=["firmware"], shared_keys=["interval"],
                                   callback=lambda result, *rest: (values.append(result), asked.set()))
         assert asked.wait(TIMEOUT_S)
-        assert values[0] == {"client": {"firmware": "1.2"}, "shared": {"interval": 5}}
+        assert values[0] == {"client": {"firmware": "v1.2"}, "shared": {"interval": 5}}
     finally:
         client.disconnect()
 

@@ -86,7 +86,9 @@ impl Journal {
 
     /// Reader `name` still needs `needed` and all behind it: retention keeps
     /// it, and reports it when it keeps more than it should. Cheap enough for
-    /// every batch. A hold lasts until this process ends or it is moved.
+    /// every batch. A hold lasts until this process ends or it is moved; set it
+    /// before the first record is submitted, since retention knows no reader
+    /// that has not spoken.
     ///
     /// # Panics
     /// If there is no such partition.

@@ -92,6 +92,9 @@ impl EmbeddedOptions {
         if self.queue_bytes == 0 || self.queue_bytes > MAX_RECORD_BYTES {
             return wrong("queue_bytes", format!("must be from 1 to {MAX_RECORD_BYTES}"));
         }
+        if self.retention_check_ms == 0 {
+            return wrong("retention_check_ms", "must be 1 or more".into());
+        }
         if self.retry_min_ms == 0 || self.retry_min_ms > self.retry_max_ms {
             return wrong("retry_min_ms", "must be from 1 to retry_max_ms".into());
         }

@@ -283,6 +283,15 @@ impl Attributes {
         self.writer.ask(Request::Delivered { device, upto }).await
     }
 
+    /// The devices of which anything is kept, in order of their ids. Cheap: it
+    /// steps from device to device and reads no values.
+    ///
+    /// # Errors
+    /// [`AttributesError`] when the file cannot be read.
+    pub async fn devices(&self) -> Result<Vec<DeviceId>, AttributesError> {
+        self.readers.read(sql::devices).await
+    }
+
     /// Forgets all of devices that were deleted from the directory.
     ///
     /// # Errors

@@ -112,6 +112,27 @@ impl File {
     }
 }
 
+/// All devices; each step of the recursion is one search in the primary key.
+pub(super) fn devices(connection: &Connection) -> Result<Vec<DeviceId>, AttributesError> {
+    let mut found = std::collections::BTreeSet::new();
+    for table in ["attributes", "undelivered"] {
+        let mut statement = connection.prepare(&format!(
+            "WITH RECURSIVE devices (id) AS (
+                 SELECT min(device) FROM {table}
+                 UNION ALL
+                 SELECT (SELECT min(device) FROM {table} WHERE device > id) FROM devices
+                 WHERE id IS NOT NULL
+             )
+             SELECT id FROM devices WHERE id IS NOT NULL"
+        ))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            found.insert(DeviceId(row.get::<_, i64>(0)?.cast_unsigned()));
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
 /// Moves a partition's position forward; false where it is there already.
 pub(super) fn advance(
     connection: &Connection,

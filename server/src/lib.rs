@@ -15,6 +15,7 @@ mod host;
 mod logging;
 pub mod node;
 pub mod secret;
+mod upkeep;
 
 /// Makes ring the one cryptography of the process; any number of times.
 pub fn install_crypto() {

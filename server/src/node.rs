@@ -35,6 +35,7 @@ use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
 use crate::secret::{Secret, generate_token};
+use crate::upkeep::Upkeep;
 
 /// The journal's folder below the data folder.
 const JOURNAL_DIR: &str = "journal";
@@ -54,6 +55,7 @@ const API_STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Node {
     state: AppState,
     recorder: Arc<Recorder>,
+    upkeep: Upkeep,
     http: HttpServer,
     run: RunFile,
     folder: DataFolder,
@@ -77,6 +79,7 @@ impl Node {
         let store =
             open_store(&store_dir, journal.partitions(), &config.history, &registry).await?;
         admit_admin(&folder, &store, &secret).await?;
+        let upkeep = Upkeep::start(&store);
         let submitter = Submitter::start(&journal, &BatchOptions::default(), &registry)?;
         let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry)?);
         let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
@@ -113,7 +116,7 @@ impl Node {
         folder.write_run_file(&run)?;
         state.health.enter(Phase::Serving);
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
-        Ok(Self { state, recorder, http, run, folder })
+        Ok(Self { state, recorder, upkeep, http, run, folder })
     }
 
     /// Where the node can be reached.
@@ -146,7 +149,7 @@ impl Node {
     /// Stops all parts, the last started first. What was acknowledged is on disk
     /// long before; this makes the rest durable or leaves it unacknowledged.
     pub async fn stop(self) {
-        let Self { state, recorder, http, folder, .. } = self;
+        let Self { state, recorder, upkeep, http, folder, .. } = self;
         state.health.enter(Phase::Stopping);
         folder.remove_run_file();
         http.stop(API_STOP_PATIENCE).await;
@@ -155,6 +158,7 @@ impl Node {
         recorder.close().await;
         state.submitter.close().await;
         state.journal.close().await;
+        drop(upkeep);
         state.store.close().await;
         drop(folder);
     }

@@ -15,6 +15,7 @@ mod lifecycle;
 mod mqtt;
 mod readiness;
 mod reference;
+mod retention;
 mod telemetry;
 mod tls;
 mod wire;

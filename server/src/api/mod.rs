@@ -28,9 +28,11 @@ pub mod paging;
 pub mod problem;
 pub mod profiles;
 mod refused;
+pub mod rejections;
 pub mod routers;
 pub mod rpc;
 pub mod service;
+pub mod sessions;
 mod sight;
 pub mod state;
 pub mod telemetry;
@@ -55,6 +57,8 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(tenants::routes())
         .merge(locations::routes())
         .merge(routers::routes())
+        .merge(sessions::routes())
+        .merge(rejections::routes())
         .merge(devices::routes())
         .merge(attributes::routes())
         .merge(telemetry::routes())

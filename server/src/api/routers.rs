@@ -92,6 +92,8 @@ struct Shown {
     device: u64,
     /// Whether it may connect.
     enabled: bool,
+    /// Whether it is connected now.
+    connected: bool,
     credentials: credentials::Shown,
     /// Its access token, in the answer to the request that generated it and
     /// never again.
@@ -110,13 +112,20 @@ impl Shown {
             name: router.name.clone(),
             device: router.device.0,
             enabled: router.enabled,
+            connected: false,
             credentials: credentials::Shown::of(&router.credentials),
             token: None,
         }
     }
 
-    fn entry(entry: &Entry<Router>) -> Self {
-        Self::of(entry.id, entry.version, entry.changed_at.0, entry)
+    fn entry(state: &AppState, entry: &Entry<Router>) -> Self {
+        Self::of(entry.id, entry.version, entry.changed_at.0, entry).now(state)
+    }
+
+    /// With what changes without the directory.
+    fn now(self, state: &AppState) -> Self {
+        let connected = !state.connections.sessions(RouterId(self.id)).is_empty();
+        Self { connected, ..self }
     }
 
     fn made(document: &Document, token: Option<String>) -> Self {
@@ -180,7 +189,7 @@ async fn list(
     Query(filter): Query<RouterFilter>,
 ) -> ApiResult<Json<Page<Shown>>> {
     let query = filter.query(&access)?;
-    Ok(Json(page(state.store.directory().routers(&query), Shown::entry)))
+    Ok(Json(page(state.store.directory().routers(&query), |entry| Shown::entry(&state, entry))))
 }
 
 /// Makes a router and its own device. An access token that is not given is
@@ -260,7 +269,7 @@ async fn read(
     Path(id): Path<RouterId>,
 ) -> ApiResult<impl IntoResponse> {
     let found = sight::router(state.store.directory(), &access, id)?;
-    Ok((etag(found.version), Json(Shown::entry(&found))))
+    Ok((etag(found.version), Json(Shown::entry(&state, &found))))
 }
 
 /// Changes a router. One that is disabled, or has new credentials, is
@@ -308,7 +317,7 @@ async fn update(
     // What was not given is taken from what was read: nothing may come between.
     let expected = version.unwrap_or(was.version);
     let changed = directory.update(id.0, Some(expected), DocumentBody::Router(router)).await?;
-    Ok((etag(changed.version), Json(Shown::made(&changed, token))))
+    Ok((etag(changed.version), Json(Shown::made(&changed, token).now(&state))))
 }
 
 /// Deletes a router, its own device and those behind it; it is disconnected.

@@ -52,6 +52,8 @@ enum Command {
     /// Readings of a device
     #[command(subcommand)]
     Telemetry(ask::TelemetryCommand),
+    /// The last messages of routers that were refused, and why
+    Rejections(ask::RejectionArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -176,6 +178,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Devices(command) => ask::run(command.into(), &mut output)?,
         Command::Tokens(command) => ask::run(command.into(), &mut output)?,
         Command::Telemetry(command) => ask::run(command.into(), &mut output)?,
+        Command::Rejections(args) => ask::run(args.into(), &mut output)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ mod harness;
 mod http;
 mod lifecycle;
 mod mqtt;
+mod operator;
 mod readiness;
 mod reference;
 mod retention;

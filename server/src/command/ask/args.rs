@@ -70,6 +70,8 @@ pub(in super::super) enum RouterCommand {
     List(ListArgs),
     /// One router
     Show(OneArgs),
+    /// A router's connections of now
+    Sessions(OneArgs),
     /// Delete a router and its devices; it is disconnected
     Delete(OneArgs),
 }
@@ -143,6 +145,17 @@ pub(in super::super) enum TelemetryCommand {
         #[command(flatten)]
         server: ServerArgs,
     },
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct RejectionArgs {
+    /// Only what this tenant's routers sent
+    #[arg(long, value_name = "ID")]
+    pub(super) tenant: Option<u64>,
+    #[arg(long, default_value_t = 100)]
+    pub(super) limit: u32,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]

@@ -9,8 +9,8 @@ use super::{Output, ServerArgs, small_runtime};
 use crate::client::ApiClient;
 
 pub(super) use args::{
-    CredentialKind, DeviceCommand, ListArgs, LocationCommand, OneArgs, RouterCommand,
-    TelemetryCommand, TenantCommand, TokenCommand,
+    CredentialKind, DeviceCommand, ListArgs, LocationCommand, OneArgs, RejectionArgs,
+    RouterCommand, TelemetryCommand, TenantCommand, TokenCommand,
 };
 
 /// Items asked for at once when all are listed.
@@ -34,6 +34,11 @@ enum What {
         query: Vec<(&'static str, String)>,
         columns: &'static [&'static str],
     },
+    /// A list without pages.
+    Once {
+        path: String,
+        columns: &'static [&'static str],
+    },
     Show {
         path: String,
     },
@@ -53,6 +58,9 @@ const LOCATION_COLUMNS: [&str; 4] = ["id", "tenant", "name", "time_zone"];
 const ROUTER_COLUMNS: [&str; 6] = ["id", "tenant", "location", "device", "enabled", "name"];
 const DEVICE_COLUMNS: [&str; 6] = ["id", "tenant", "location", "router", "behind_router", "name"];
 const TOKEN_COLUMNS: [&str; 4] = ["id", "tenant", "read_only", "name"];
+const SESSION_COLUMNS: [&str; 7] =
+    ["client_id", "peer", "mqtt5", "tls", "connected_at", "publishes", "bytes"];
+const REJECTION_COLUMNS: [&str; 6] = ["at", "tenant", "router", "topic", "reason", "payload"];
 
 impl From<TenantCommand> for Ask {
     fn from(command: TenantCommand) -> Self {
@@ -124,8 +132,21 @@ impl From<RouterCommand> for Ask {
             }
             RouterCommand::List(args) => list("/routers", args, &ROUTER_COLUMNS),
             RouterCommand::Show(one) => show("/routers", one),
+            RouterCommand::Sessions(one) => {
+                let path = format!("/routers/{}/sessions", one.id);
+                Self { server: one.server, what: What::Once { path, columns: &SESSION_COLUMNS } }
+            }
             RouterCommand::Delete(one) => delete("/routers", one),
         }
+    }
+}
+
+impl From<RejectionArgs> for Ask {
+    fn from(RejectionArgs { tenant, limit, server }: RejectionArgs) -> Self {
+        let tenant = tenant.map(|id| id.to_string());
+        let query = query_string(&[("tenant", tenant), ("limit", Some(limit.to_string()))]);
+        let path = format!("/rejections{query}");
+        Self { server, what: What::Once { path, columns: &REJECTION_COLUMNS } }
     }
 }
 
@@ -233,9 +254,15 @@ pub(super) fn run(ask: Ask, output: &mut Output) -> anyhow::Result<()> {
             if server.json {
                 pretty(output, &json!({ "items": items }))?;
             } else {
-                let row = |item: &Value| columns.iter().map(|name| text_of(&item[*name])).collect();
-                output.table(columns, &items.iter().map(row).collect::<Vec<_>>())?;
+                table(columns, &items, output)?;
             }
+        }
+        What::Once { path, columns } => {
+            let found = runtime.block_on(client.get(&path))?;
+            if server.json {
+                return pretty(output, &found);
+            }
+            table(columns, found["items"].as_array().map_or(&[], Vec::as_slice), output)?;
         }
         What::Latest { path } => {
             let found = runtime.block_on(client.get(&path))?;
@@ -288,6 +315,15 @@ async fn all_items(
     }
 }
 
+fn table(columns: &[&str], items: &[Value], output: &mut Output) -> anyhow::Result<()> {
+    let cell = |item: &Value, name: &str| match name {
+        "at" | "connected_at" => time_of(&item[name]),
+        _ => text_of(&item[name]),
+    };
+    let row = |item: &Value| columns.iter().map(|name| cell(item, name)).collect();
+    Ok(output.table(columns, &items.iter().map(row).collect::<Vec<_>>())?)
+}
+
 fn fields(value: &Value, output: &mut Output) -> anyhow::Result<()> {
     let none = Map::new();
     for (name, value) in value.as_object().unwrap_or(&none) {
@@ -298,6 +334,11 @@ fn fields(value: &Value, output: &mut Output) -> anyhow::Result<()> {
 
 fn text_of(value: &Value) -> String {
     match value {
+        // What a router sent must not steer the terminal.
+        Value::String(text) if text.contains(char::is_control) => text
+            .chars()
+            .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+            .collect(),
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
@@ -354,6 +395,11 @@ mod tests {
             [("keys", Some("a b,é".to_owned())), ("x", None), ("limit", Some("5".to_owned()))];
         assert_eq!(query_string(&pairs), "?keys=a%20b,%C3%A9&limit=5");
         assert_eq!(query_string(&[("x", None)]), "");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(text_of(&json!("é\u{1b}[2J\n")), "é\\u{1b}[2J\\n");
     }
 
     #[test]

@@ -237,6 +237,7 @@ async fn admit(
         receive_maximum: connect.receive_maximum,
         topic_alias_maximum: connect.topic_alias_maximum,
         max_packet_bytes: connect.max_packet_bytes,
+        wants_reason_strings: connect.wants_reason_strings,
         will: connect.will,
     };
     let keys = node.submitter.keys().cache(router.tenant, node.options.payload.max_cached_keys);

@@ -31,6 +31,8 @@ pub(crate) struct Connect {
     pub receive_maximum: NonZeroU16,
     pub topic_alias_maximum: u16,
     pub max_packet_bytes: usize,
+    /// MQTT 5 only, and not if it set Request Problem Information to 0.
+    pub wants_reason_strings: bool,
     pub will: Option<Will>,
 }
 
@@ -109,6 +111,7 @@ fn read_v3(input: &mut BytesMut, max_payload_bytes: usize) -> Result<Connect, Re
         receive_maximum: NonZeroU16::MAX,
         topic_alias_maximum: 0,
         max_packet_bytes: usize::MAX,
+        wants_reason_strings: false,
         will,
     })
 }
@@ -134,6 +137,7 @@ fn read_v5(input: &mut BytesMut, max_payload_bytes: usize) -> Result<Connect, Re
         receive_maximum: connect.receive_max.unwrap_or(NonZeroU16::MAX),
         topic_alias_maximum: connect.topic_alias_max,
         max_packet_bytes: connect.max_packet_size.map_or(usize::MAX, |size| size.get() as usize),
+        wants_reason_strings: connect.request_problem_info,
         will,
     })
 }
@@ -255,6 +259,9 @@ mod tests {
         assert_eq!(read(v31, 100).unwrap().version, Version::V3);
         let v5 = b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x03abc";
         assert_eq!(read(v5, 100).unwrap().version, Version::V5);
+        assert!(read(v5, 100).unwrap().wants_reason_strings);
+        let quiet = b"\x10\x12\x00\x04MQTT\x05\x02\x00\x3c\x02\x17\x00\x00\x03abc";
+        assert!(!read(quiet, 100).unwrap().wants_reason_strings);
         let v9 = b"\x10\x0f\x00\x04MQTT\x09\x02\x00\x3c\x00\x03abc";
         assert_eq!(read(v9, 100).unwrap_err(), (Some(Version::V3), Refused::Version));
         assert_eq!(read(b"GET / HTTP/1.1\r\n\r\n", 100).unwrap_err(), (None, Refused::NotMqtt));

@@ -26,14 +26,24 @@ pub(crate) mod reason {
     pub(crate) const QOS_NOT_SUPPORTED: u8 = 0x9b;
 }
 
-/// A PUBACK: four bytes, and a fifth in MQTT 5 when the message was refused.
+/// The longest Reason String that is sent, in bytes.
+pub(crate) const MAX_REASON_STRING_BYTES: usize = 256;
+
+/// A PUBACK: four bytes, and in MQTT 5 a reason and its words when the message
+/// was refused.
 #[inline]
-pub(crate) fn puback(out: &mut Vec<u8>, version: Version, packet_id: u16, reason: u8) {
+pub(crate) fn puback(
+    out: &mut Vec<u8>,
+    version: Version,
+    packet_id: u16,
+    reason: u8,
+    words: Option<&str>,
+) {
     let [high, low] = packet_id.to_be_bytes();
     if reason == reason::SUCCESS || version == Version::V3 {
         out.extend_from_slice(&[0x40, 2, high, low]);
     } else {
-        out.extend_from_slice(&[0x40, 3, high, low, reason]);
+        reasoned(out, 0x40, &[high, low, reason], words);
     }
 }
 
@@ -42,10 +52,47 @@ pub(crate) fn pingresp(out: &mut Vec<u8>) {
 }
 
 /// MQTT 5 says why it ends; MQTT 3.1.1 has no packet for it.
-pub(crate) fn disconnect(out: &mut Vec<u8>, version: Version, reason: u8) {
+///
+/// There are clients that pass over the reason code of a DISCONNECT without
+/// properties, which is one more reason to give it words.
+pub(crate) fn disconnect(out: &mut Vec<u8>, version: Version, reason: u8, words: Option<&str>) {
     if version == Version::V5 {
-        out.extend_from_slice(&[0xe0, 1, reason]);
+        reasoned(out, 0xe0, &[reason], words);
     }
+}
+
+/// A packet of MQTT 5 that ends with a reason code and, where there are words
+/// for it, a Reason String.
+fn reasoned(out: &mut Vec<u8>, first_byte: u8, head: &[u8], words: Option<&str>) {
+    const REASON_STRING: u8 = 0x1f;
+    out.push(first_byte);
+    let Some(words) = words else {
+        variable_length(out, head.len());
+        out.extend_from_slice(head);
+        return;
+    };
+    let length = u16::try_from(words.len()).expect("a Reason String is short");
+    let properties = 3 + words.len();
+    variable_length(out, head.len() + variable_length_width(properties) + properties);
+    out.extend_from_slice(head);
+    variable_length(out, properties);
+    out.push(REASON_STRING);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(words.as_bytes());
+}
+
+/// Words as a Reason String: cut to [`MAX_REASON_STRING_BYTES`], without the
+/// control characters that MQTT forbids. None if its packet could be larger
+/// than `max_packet_bytes`, as the protocol then wants it left out.
+pub(crate) fn reason_string(words: &str, max_packet_bytes: usize) -> Option<Box<str>> {
+    // Type, length, packet id, reason code, properties' length, property, text's length.
+    const AROUND_BYTES: usize = 1 + 2 + 2 + 1 + 2 + 1 + 2;
+    let words = &words[..words.floor_char_boundary(MAX_REASON_STRING_BYTES)];
+    if AROUND_BYTES + words.len() > max_packet_bytes {
+        return None;
+    }
+    // U+FFFD is longer than what it would stand for, a space is not.
+    Some(words.chars().map(|char| if char.is_control() { ' ' } else { char }).collect())
 }
 
 /// A message for the client.
@@ -158,9 +205,44 @@ mod tests {
     #[test]
     fn a_puback_is_four_bytes_unless_it_refuses() {
         let mut out = Vec::new();
-        puback(&mut out, Version::V5, 0x0102, reason::SUCCESS);
-        puback(&mut out, Version::V3, 0x0304, reason::PAYLOAD_FORMAT_INVALID);
-        puback(&mut out, Version::V5, 0x0506, reason::PAYLOAD_FORMAT_INVALID);
+        puback(&mut out, Version::V5, 0x0102, reason::SUCCESS, None);
+        puback(&mut out, Version::V3, 0x0304, reason::PAYLOAD_FORMAT_INVALID, None);
+        puback(&mut out, Version::V5, 0x0506, reason::PAYLOAD_FORMAT_INVALID, None);
         assert_eq!(out, b"\x40\x02\x01\x02\x40\x02\x03\x04\x40\x03\x05\x06\x99");
+    }
+
+    #[test]
+    fn reasons_read_back_by_the_codec_with_their_words() {
+        for length in [0, 1, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 256] {
+            let words = "w".repeat(length);
+            let mut out = Vec::new();
+            puback(&mut out, Version::V5, 7, reason::QUOTA_EXCEEDED, Some(&words));
+            let read = v5::Codec::new(0, 0).decode(&mut BytesMut::from(&out[..])).unwrap().unwrap();
+            let v5::Packet::PublishAck(read) = read.0 else { panic!("{read:?}") };
+            assert_eq!((read.packet_id.get(), read.reason_code as u8), (7, 0x97));
+            assert_eq!(read.reason_string.as_deref(), Some(&*words));
+            out.clear();
+            disconnect(&mut out, Version::V5, reason::SESSION_TAKEN_OVER, Some(&words));
+            let read = v5::Codec::new(0, 0).decode(&mut BytesMut::from(&out[..])).unwrap().unwrap();
+            let v5::Packet::Disconnect(read) = read.0 else { panic!("{read:?}") };
+            assert_eq!(read.reason_code as u8, 0x8e);
+            assert_eq!(read.reason_string.as_deref(), Some(&*words));
+        }
+    }
+
+    #[test]
+    fn a_reason_string_is_short_and_clean_and_fits_the_client() {
+        assert_eq!(reason_string("a\0b\nc", 100).as_deref(), Some("a b c"));
+        let long = reason_string(&"ü".repeat(300), usize::MAX).unwrap();
+        assert_eq!(&*long, "ü".repeat(128));
+        let largest = |words: &str| {
+            let mut out = Vec::new();
+            puback(&mut out, Version::V5, 1, reason::QUOTA_EXCEEDED, Some(words));
+            out.len()
+        };
+        let words = "w".repeat(200);
+        assert_eq!(reason_string(&words, largest(&words)).as_deref(), Some(&*words));
+        assert_eq!(reason_string(&words, largest(&words) - 1), None);
+        assert_eq!(reason_string("", 0), None);
     }
 }

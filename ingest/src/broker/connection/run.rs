@@ -8,7 +8,6 @@ use std::time::Duration;
 use schema::RecordKind;
 use tokio::io::AsyncWrite as _;
 
-use super::super::encode;
 use super::super::session::End;
 use super::{Connection, Group, Input, Node, Scratch, Step, with_scratch};
 use crate::batch::{Completion, Rows, Submission, SubmitError};
@@ -112,9 +111,7 @@ impl Connection {
         self.node.metrics.in_flight.sub(in_flight);
         self.node.metrics.ended(end);
         tracing::debug!(router = %self.router(), cause = end.as_str(), "session ended");
-        if let Some(code) = end.reason_code() {
-            encode::disconnect(&mut self.pending, self.session.version(), code);
-        }
+        self.session.goodbye(end, &mut self.pending);
         // A client that is gone or takes nothing does not hold this up.
         let _ = tokio::time::timeout(GOODBYE, poll_fn(|context| self.poll_goodbye(context))).await;
     }

@@ -16,6 +16,8 @@ const KEPT_ACKS: usize = 64;
 struct Ack {
     packet_id: u16,
     reason: u8,
+    /// The next of [`Acks::words`] is its own.
+    has_words: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,8 @@ struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     acks: VecDeque<Ack>,
+    /// Reason Strings of refused publishes.
+    words: VecDeque<Box<str>>,
     groups: VecDeque<Group>,
     /// Acks at the back that belong to no group yet.
     open: u32,
@@ -41,7 +45,14 @@ impl Acks {
     /// A publish is owed a PUBACK.
     #[inline]
     pub(super) fn add(&mut self, packet_id: u16, reason: u8) {
-        self.acks.push_back(Ack { packet_id, reason });
+        self.acks.push_back(Ack { packet_id, reason, has_words: false });
+        self.open += 1;
+    }
+
+    /// A refused publish is owed a PUBACK that says why.
+    pub(super) fn add_refused(&mut self, packet_id: u16, reason: u8, words: Option<Box<str>>) {
+        self.acks.push_back(Ack { packet_id, reason, has_words: words.is_some() });
+        self.words.extend(words);
         self.open += 1;
     }
 
@@ -82,10 +93,14 @@ impl Acks {
         self.answered += 1;
         self.rows -= group.rows as usize;
         for ack in self.acks.drain(..group.acks as usize) {
-            puback(out, version, ack.packet_id, ack.reason);
+            let words = if ack.has_words { self.words.pop_front() } else { None };
+            puback(out, version, ack.packet_id, ack.reason, words.as_deref());
         }
         if self.acks.is_empty() && self.acks.capacity() > KEPT_ACKS {
             self.acks = VecDeque::new();
+        }
+        if self.words.is_empty() && self.words.capacity() > 0 {
+            self.words = VecDeque::new();
         }
     }
 

@@ -9,6 +9,7 @@
 mod acks;
 mod downlink;
 mod gateway;
+mod goodbye;
 mod output;
 mod publish;
 mod rates;
@@ -36,7 +37,7 @@ use self::acks::Acks;
 use self::downlink::Downlink;
 use self::rates::Rates;
 use self::requests::Held;
-use super::encode::{self, reason};
+use super::encode;
 use super::frame::{self, Frame, FrameError, Version, packet};
 use super::options::SessionLimits;
 use super::topics::Filter;
@@ -89,6 +90,7 @@ pub(crate) struct Connected {
     pub topic_alias_maximum: u16,
     /// Of the client; `usize::MAX` where it set none.
     pub max_packet_bytes: usize,
+    pub wants_reason_strings: bool,
     pub will: Option<Will>,
 }
 
@@ -116,6 +118,9 @@ pub(crate) struct Session {
     identity: Identity,
     version: Version,
     keep_alive_s: u16,
+    /// The largest packet that may bear a Reason String; 0 where the client
+    /// wants none.
+    max_reasoned_bytes: usize,
     is_resolving: bool,
     /// This connection has published attributes, so a request waits for them.
     has_published_attributes: bool,
@@ -161,6 +166,10 @@ impl Session {
             identity: connected.identity,
             version: connected.version,
             keep_alive_s: connected.keep_alive_s,
+            max_reasoned_bytes: match connected.wants_reason_strings {
+                true => connected.max_packet_bytes,
+                false => 0,
+            },
             is_resolving: false,
             has_published_attributes: false,
             last_seen_us: now.us,
@@ -337,10 +346,6 @@ impl Session {
         self.identity
     }
 
-    pub(crate) fn version(&self) -> Version {
-        self.version
-    }
-
     /// Submitted groups and refused ones behind them that are not answered yet.
     #[cfg(test)]
     pub(crate) fn unanswered_groups(&self) -> usize {
@@ -355,25 +360,4 @@ impl Session {
 /// One and a half times what the client named, as the protocol has it.
 fn keep_alive_us(keep_alive_s: u16) -> u64 {
     u64::from(keep_alive_s) * 1_500_000
-}
-
-impl End {
-    /// The reason code of the DISCONNECT that an MQTT 5 client gets; none where
-    /// it is the client that has gone.
-    pub(crate) fn reason_code(self) -> Option<u8> {
-        Some(match self {
-            Self::Client | Self::ClientWithWill | Self::Socket | Self::WriteStall => return None,
-            Self::KeepAlive => reason::KEEP_ALIVE_TIMEOUT,
-            Self::Malformed => reason::MALFORMED_PACKET,
-            Self::ProtocolError => reason::PROTOCOL_ERROR,
-            Self::TopicAlias => reason::TOPIC_ALIAS_INVALID,
-            Self::QosNotSupported => reason::QOS_NOT_SUPPORTED,
-            Self::TooLarge => reason::PACKET_TOO_LARGE,
-            Self::MalformedPayload => reason::PAYLOAD_FORMAT_INVALID,
-            Self::JournalFailed => reason::SERVER_UNAVAILABLE,
-            Self::TakenOver => reason::SESSION_TAKEN_OVER,
-            Self::Revoked => reason::ADMINISTRATIVE_ACTION,
-            Self::Shutdown => reason::SERVER_SHUTTING_DOWN,
-        })
-    }
 }

@@ -181,13 +181,14 @@ impl Session {
             Refusal::Rate => reason::QUOTA_EXCEEDED,
             Refusal::TopicNotAllowed => topic_code(topic),
         };
-        self.note_refusal(refusal, words, topic, publish.payload, now, out);
         let is_malformed = code == reason::PAYLOAD_FORMAT_INVALID;
         if is_malformed && self.tenancy.tenant.settings.close_on_malformed {
             out.end = Some(End::MalformedPayload);
         } else if publish.qos == 1 {
-            self.acks.add(publish.packet_id, code);
+            let said = self.reason_string(&words);
+            self.acks.add_refused(publish.packet_id, code, said);
         }
+        self.note_refusal(refusal, words, topic, publish.payload, now, out);
     }
 
     /// Counts a refusal and keeps it for the operator.

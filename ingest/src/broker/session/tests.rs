@@ -41,6 +41,7 @@ struct Setup {
     receive_maximum: u16,
     topic_alias_maximum: u16,
     max_packet_bytes: usize,
+    wants_reason_strings: bool,
     will: Option<Will>,
 }
 
@@ -54,6 +55,7 @@ impl Setup {
             receive_maximum: 100,
             topic_alias_maximum: 0,
             max_packet_bytes: usize::MAX,
+            wants_reason_strings: false,
             will: None,
         }
     }
@@ -78,6 +80,7 @@ impl Setup {
             receive_maximum: NonZeroU16::new(self.receive_maximum).unwrap(),
             topic_alias_maximum: self.topic_alias_maximum,
             max_packet_bytes: self.max_packet_bytes,
+            wants_reason_strings: self.wants_reason_strings,
             will: self.will,
         };
         let keys = KeyTable::new().cache(TenantId(1), 100);
@@ -298,6 +301,30 @@ fn a_disconnect_of_mqtt_5_may_ask_for_the_will() {
         let mut bench = v5();
         bench.read(input);
         assert_eq!(bench.out.end, Some(end), "{input:02x?}");
+    }
+}
+
+#[test]
+fn mqtt_5_is_told_why_it_ends_unless_it_wants_no_words() {
+    let goodbye = |setup: Setup, end: End| {
+        let mut out = Vec::new();
+        setup.start().session.goodbye(end, &mut out);
+        out
+    };
+    let wants = |version| Setup { wants_reason_strings: true, ..Setup::new(version) };
+    let said = goodbye(wants(Version::V5), End::TakenOver);
+    assert_eq!(said[..8], [0xe0, 45, 0x8e, 43, 0x1f, 0, 40, b'a']);
+    assert_eq!(&said[7..], b"another session of this client took over");
+    let said = goodbye(wants(Version::V5), End::TooLarge);
+    let words = "packet larger than 66560 bytes, or payload larger than 65536 bytes";
+    assert_eq!(&said[7..], words.as_bytes());
+    assert_eq!(goodbye(Setup::new(Version::V5), End::TakenOver), b"\xe0\x01\x8e");
+    let small = Setup { max_packet_bytes: 40, ..wants(Version::V5) };
+    assert_eq!(goodbye(small, End::TakenOver), b"\xe0\x01\x8e");
+    for end in End::ALL {
+        assert!(goodbye(Setup::new(Version::V3), end).is_empty(), "{end:?}");
+        let is_told = end.reason_code().is_some();
+        assert_eq!(goodbye(wants(Version::V5), end).is_empty(), !is_told, "{end:?}");
     }
 }
 

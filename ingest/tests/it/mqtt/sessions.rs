@@ -42,7 +42,10 @@ async fn a_second_session_of_the_same_router_and_client_id_takes_over() {
     let other = Hello { id: "same", ..Hello::token("r2").v5() };
     let mut other = Client::connected(node.address(), &other).await;
     let mut second = Client::connected(node.address(), &hello).await;
-    assert_eq!(first.ended().await, Some(0x8e));
+    let (first_byte, said) = first.next().await.unwrap();
+    assert_eq!((first_byte, said[0]), (0xe0, 0x8e));
+    assert!(said.ends_with(b"another session of this client took over"), "{said:02x?}");
+    assert_eq!(first.next().await, None);
     second.ping().await;
     other.ping().await;
     let sessions = node.broker.connections().sessions(router);

@@ -73,7 +73,8 @@ fn no_input_breaks_the_session() {
 
 /// Feeds `input` as a connection would, and checks what always holds.
 fn run(version: Version, input: &[u8], seed: u64) {
-    let mut bench = Setup::new(version).start();
+    let wants_reason_strings = version == Version::V5;
+    let mut bench = Setup { wants_reason_strings, ..Setup::new(version) }.start();
     let mut owed = 0;
     let mut rest = input;
     // Each round takes a packet, settles a wait, or is the last.

@@ -58,6 +58,28 @@ fn a_refused_publish_alone_is_answered_at_once() {
 }
 
 #[test]
+fn a_refusal_has_words_where_the_client_takes_them() {
+    let setup = Setup { wants_reason_strings: true, ..Setup::new(Version::V5) };
+    let mut bench = setup.start();
+    let input = [
+        telemetry(Version::V5, 1, "no JSON"),
+        telemetry(Version::V5, 2, r#"{"a":1}"#),
+        publish(Version::V5, "elsewhere", 3, "{}"),
+    ]
+    .concat();
+    bench.feed(&input);
+    let said = String::from_utf8_lossy(&bench.durable()).into_owned();
+    let places = ["expected ident at line 1 column 2 in `no JSON`", "is not one of the device"]
+        .map(|words| said.find(words).unwrap_or_else(|| panic!("{words}: {said}")));
+    assert!(places[0] < places[1], "each with its own");
+    let max_packet_bytes = 40;
+    let setup = Setup { max_packet_bytes, wants_reason_strings: true, ..Setup::new(Version::V5) };
+    let mut bench = setup.start();
+    bench.feed(&telemetry(Version::V5, 7, "no JSON"));
+    assert_eq!(bench.out.bytes, b"\x40\x03\x00\x07\x99", "its Maximum Packet Size is small");
+}
+
+#[test]
 fn a_tenant_may_have_a_malformed_payload_close_the_connection() {
     let settings = TenantSettings { close_on_malformed: true, ..TenantSettings::default() };
     let mut bench = Setup { settings, ..Setup::new(Version::V5) }.start();

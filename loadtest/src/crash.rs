@@ -19,6 +19,7 @@ use crate::node::START_TIMEOUT;
 use crate::options::CrashOptions;
 use crate::report::{Kill, Report};
 use crate::subject::{Subject, baken};
+use crate::usage;
 
 /// How often a kill comes early in the next life, not after a while of load.
 const EARLY: f64 = 0.2;
@@ -34,6 +35,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// stands in the report.
 pub async fn crash(options: &CrashOptions) -> anyhow::Result<Report> {
     options.load.check()?;
+    usage::check_file_limit(options.load.connections)?;
     let seed = course::seed(options.outcome.seed);
     let mut subject =
         Subject::start(&baken(options.baken.as_deref())?, options.keep, false).await?;

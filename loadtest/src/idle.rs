@@ -21,6 +21,7 @@ use crate::packets::PINGREQ;
 use crate::plan::Plan;
 use crate::shared::{count, counted};
 use crate::subject::Subject;
+use crate::usage;
 
 /// What the server is told; a ping comes after half of it.
 const KEEP_ALIVE_S: u16 = 600;
@@ -59,6 +60,7 @@ struct Counts {
 /// If they don't come up, or the server's memory can't be known.
 pub async fn idle(options: &IdleOptions) -> anyhow::Result<IdleReport> {
     ensure!(options.connections > 0, "--connections must be at least 1");
+    usage::check_file_limit(options.connections)?;
     let mut subject = Subject::open(&options.server).await?;
     subject.target.sources =
         (1..=options.sources).map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 1, last))).collect();

@@ -12,6 +12,7 @@ use crate::misbehave::{Misbehaving, Misdeed};
 use crate::options::{RunOptions, TroubleOptions};
 use crate::report::Report;
 use crate::subject::Subject;
+use crate::usage;
 
 /// Loads a server for the time that the options ask for, and audits it.
 ///
@@ -20,6 +21,7 @@ use crate::subject::Subject;
 /// stands in the report.
 pub async fn run(options: &RunOptions) -> anyhow::Result<Report> {
     options.load.check()?;
+    usage::check_file_limit(options.load.connections)?;
     let seed = course::seed(options.outcome.seed);
     let subject = Subject::open(&options.server).await?;
     let plan = enrol::plan(&options.load);

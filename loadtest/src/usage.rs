@@ -7,6 +7,12 @@ use std::path::Path;
 /// on every architecture that Baken is built for (`USER_HZ`).
 const TICK_US: u64 = 10_000;
 
+/// Open files for more connections than one machine can hold.
+const WANTED_FILES: u64 = 1 << 20;
+
+/// Open files of a server beside its connections.
+const OTHER_FILES: u64 = 150;
+
 /// What a process has used up to now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -55,15 +61,43 @@ fn rss_kib(status: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// Lets this process have as many open files as the system allows it.
+/// Lets this process, and the server that it starts, have as many open files as
+/// the system allows it: more than the limit that it was given if it may lift
+/// that, which takes a privilege.
 ///
 /// # Errors
 /// If the system refuses.
 pub fn raise_file_limit() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    Ok(())
+    let both = |limit| Rlimit { current: limit, maximum: limit };
+    let given = getrlimit(Resource::Nofile).maximum;
+    if given.is_some_and(|given| given < WANTED_FILES)
+        && setrlimit(Resource::Nofile, both(Some(WANTED_FILES))).is_ok()
+    {
+        return Ok(());
+    }
+    Ok(setrlimit(Resource::Nofile, both(given))?)
+}
+
+/// Whether so many connections fit the limit of open files, which holds for a
+/// server that is started here too.
+///
+/// # Errors
+/// If they don't; says what the limit is.
+pub fn check_file_limit(connections: u32) -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit};
+    fits(connections, getrlimit(Resource::Nofile).current)
+}
+
+fn fits(connections: u32, limit: Option<u64>) -> io::Result<()> {
+    let needed = u64::from(connections) + OTHER_FILES;
+    match limit {
+        Some(limit) if limit < needed => Err(io::Error::other(format!(
+            "{connections} connections need {needed} open files, but the limit is {limit} \
+             (ulimit -Hn)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +113,13 @@ mod tests {
         assert!(own.rss_bytes > 0);
         assert_eq!(of(std::process::id()).unwrap().rss_bytes > 0, own.rss_bytes > 0);
         assert!(of(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn more_connections_than_open_files_are_refused_by_name() {
+        assert!(fits(850, Some(1_000)).is_ok());
+        assert!(fits(u32::MAX, None).is_ok());
+        let error = fits(851, Some(1_000)).unwrap_err().to_string();
+        assert!(error.starts_with("851 connections need 1001 open files"), "{error}");
     }
 }

@@ -1,7 +1,8 @@
 //! The named limits of one message, with their defaults and reasons.
 //!
 //! Past any of them a message is rejected whole, counted by its reason and
-//! answered as malformed; nothing is cut short in silence.
+//! answered as malformed; nothing is cut short in silence. A time out of bounds
+//! costs only the object that it stands in, which is counted just so.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! A gateway's message: an object with a part for each device behind it.
 //!
-//! What is wrong within a part rejects that part. Broken JSON rejects the whole
+//! What is wrong within a part rejects that part, but for times out of bounds,
+//! which cost only their objects. Broken JSON rejects the whole
 //! message, since nobody can tell where the next part begins; so does a number
 //! that no float can be where no number may stand, because the JSON reader
 //! stumbles over it.
@@ -46,7 +47,7 @@ impl<'de, F: FnMut(&str) -> DeviceAnswer> Visitor<'de> for MessageSeed<'_, '_, F
             let seed = NameSeed { device: &mut self.device, name: &mut name };
             let Some(named) = map.next_key_seed(seed)? else { return Ok(()) };
             *self.count += 1;
-            let mark = self.decoder.rows.mark();
+            let (mark, rows_before) = (self.decoder.rows.mark(), self.decoder.rows.len());
             self.decoder.rejection = named.rejection;
             self.decoder.device = named.device.unwrap_or_default();
             let is_telemetry = self.form == Form::GatewayTelemetry;
@@ -56,11 +57,16 @@ impl<'de, F: FnMut(&str) -> DeviceAnswer> Visitor<'de> for MessageSeed<'_, '_, F
                 object_allowed: !is_telemetry,
                 list_allowed: is_telemetry,
             })?;
-            if let Some(rejection) = self.decoder.rejection.take() {
+            if let Some(rejection) = self.decoder.part_rejection(rows_before) {
                 self.decoder.rows.truncate(mark);
                 self.parts.rejected.push((name.clone(), rejection));
-            } else if named.device.is_none() {
+                continue;
+            }
+            if named.device.is_none() {
                 self.parts.unknown.push(name.clone());
+            }
+            for left_out in self.decoder.left_out.drain(..) {
+                self.parts.left_out.push((name.clone(), left_out));
             }
         }
     }

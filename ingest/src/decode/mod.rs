@@ -2,7 +2,10 @@
 //!
 //! Stands between the MQTT session, which knows the topic, and the batcher.
 //! A message is taken whole or leaves no row behind; of a gateway's message,
-//! each device's part is.
+//! each device's part is. The one exception are times: a router that was away
+//! sends what it has buffered in one message, and an object in it that is too
+//! far ahead or older than the retention costs only itself. It is left out and
+//! reported. If nothing else was in the message, that is why it is rejected.
 //!
 //! The forms are `ThingsBoard`'s. Where the two differ:
 //!
@@ -28,7 +31,7 @@ pub use bodies::{
     attribute_request, connect, disconnect, gateway_attribute_request, gateway_rpc_response, json,
     rpc_request,
 };
-pub use rejection::{Reason, Rejection};
+pub use rejection::{LeftOut, Reason, Rejection};
 
 use schema::{DeviceId, TenantSettings, TimestampMs};
 use serde::de::DeserializeSeed;
@@ -98,9 +101,12 @@ pub struct GatewayParts {
     pub unknown: Vec<String>,
     /// The parts that were rejected, by device; the rows of all others stand.
     pub rejected: Vec<(String, Rejection)>,
+    /// Objects that were left out of parts that were taken, by device.
+    pub left_out: Vec<(String, LeftOut)>,
 }
 
-/// Adds the rows of a `v1/devices/me/telemetry` message.
+/// Adds the rows of a `v1/devices/me/telemetry` message. Returns what was left
+/// out of it, an entry for each reason.
 ///
 /// # Errors
 /// Why the message is rejected; it has then added no row.
@@ -110,7 +116,7 @@ pub fn telemetry(
     context: &Context<'_>,
     keys: &mut KeyCache,
     rows: &mut Rows,
-) -> Result<(), Rejection> {
+) -> Result<Vec<LeftOut>, Rejection> {
     let part = Part { device, form: Form::Telemetry, list_allowed: true, nulls: Nulls::Skipped };
     part.decode(payload, context, keys, rows)
 }
@@ -128,7 +134,7 @@ pub fn attributes(
     rows: &mut Rows,
 ) -> Result<(), Rejection> {
     let part = Part { device, form: Form::Plain, list_allowed: false, nulls };
-    part.decode(payload, context, keys, rows)
+    part.decode(payload, context, keys, rows).map(drop)
 }
 
 /// Adds the rows of a `v1/gateway/telemetry` message. `device` is asked once
@@ -176,21 +182,22 @@ impl Part {
         context: &Context<'_>,
         keys: &mut KeyCache,
         rows: &mut Rows,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Vec<LeftOut>, Rejection> {
         let text = text(payload, context.limits)?;
         let (mark, rows_before) = (rows.mark(), rows.len());
         let Self { device, form, list_allowed, nulls } = self;
+        let (rejection, left_out) = (None, Vec::new());
         let mut decoder =
-            Decoder { context, keys, rows, nulls, device, rows_before, rejection: None };
+            Decoder { context, keys, rows, nulls, device, rows_before, rejection, left_out };
         let mut json = serde_json::Deserializer::from_str(text);
         let seed = PartSeed { decoder: &mut decoder, form, object_allowed: true, list_allowed };
         let read = seed.deserialize(&mut json).and_then(|()| json.end());
         let rejection = match read {
-            Ok(()) => decoder.rejection,
+            Ok(()) => decoder.part_rejection(rows_before),
             Err(error) => Some(no_json(text, &error)),
         };
         match rejection {
-            None => Ok(()),
+            None => Ok(decoder.left_out),
             Some(rejection) => {
                 rows.truncate(mark);
                 Err(rejection)
@@ -217,6 +224,7 @@ fn decode_gateway(
         device: DeviceId::default(),
         rows_before,
         rejection: None,
+        left_out: Vec::new(),
     };
     let (mut parts, mut count) = (GatewayParts::default(), 0);
     let mut json = serde_json::Deserializer::from_str(text);

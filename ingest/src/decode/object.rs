@@ -3,6 +3,9 @@
 //! A thing that is wrong is noted as the decoder's rejection and the rest of
 //! its JSON is passed over, so that the next device's part can still be read
 //! and broken JSON behind it is still noticed. Visitors fail for broken JSON only.
+//!
+//! A time out of bounds is no rejection of that kind: its object is read to its
+//! end, as a later `ts` may stand in its stead, and then left out.
 
 use std::fmt;
 
@@ -10,8 +13,8 @@ use schema::{DeviceId, TimestampMs};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::rejection::Shown;
-use super::{Context, Nulls, Reason, Rejection};
+use super::rejection::{Shown, leave_out};
+use super::{Context, LeftOut, Nulls, Reason, Rejection};
 use crate::batch::{Found, KeyCache, Mark, Rows};
 
 /// The state of decoding one message.
@@ -27,6 +30,8 @@ pub(super) struct Decoder<'c> {
     pub rows_before: usize,
     /// The first thing wrong with the part being decoded.
     pub rejection: Option<Rejection>,
+    /// Objects of the part that its other objects are taken without.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// What an object's keys may mean beside telemetry and attributes.
@@ -53,6 +58,36 @@ impl Decoder<'_> {
         self.rejection.get_or_insert_with(|| Rejection::new(reason, detail));
     }
 
+    /// The rejection of a part that ends here and had `rows_before` rows in
+    /// front of it: what is wrong with it, or its first object's time if
+    /// nothing was taken but for the times.
+    pub(super) fn part_rejection(&mut self, rows_before: usize) -> Option<Rejection> {
+        let is_nothing_left = self.rows.len() == rows_before && !self.left_out.is_empty();
+        let rejection = match self.rejection.take() {
+            None if is_nothing_left => Some(self.left_out.swap_remove(0).rejection),
+            rejection => rejection,
+        };
+        if rejection.is_some() {
+            self.left_out.clear();
+        }
+        rejection
+    }
+
+    /// The time of an object's values. If it is out of bounds, it is said why,
+    /// and the object is to be left out.
+    fn observed_at(&mut self, sent: &RawValue) -> (TimestampMs, Option<Rejection>) {
+        match self.time(sent) {
+            Ok(at) => (at, None),
+            Err(rejection) if rejection.reason.is_time() => {
+                (self.context.received_at, Some(rejection))
+            }
+            Err(rejection) => {
+                self.rejection.get_or_insert(rejection);
+                (self.context.received_at, None)
+            }
+        }
+    }
+
     /// Decodes an object whose values bear the time of receipt, unless its
     /// form and keys make it a timestamped one.
     pub(super) fn object<'de, A: MapAccess<'de>>(
@@ -65,6 +100,7 @@ impl Decoder<'_> {
         let mut ts: Option<&'de RawValue> = None;
         let mut values: Option<&'de RawValue> = None;
         let mut timestamped = false;
+        let mut out_of_bounds = None;
         self.keys.begin_object();
         while self.rejection.is_none() {
             let Some(key) = map.next_key_seed(KeySeed { decoder: self, form, timestamped })? else {
@@ -76,7 +112,9 @@ impl Decoder<'_> {
                 Key::Ts => {
                     let sent = map.next_value()?;
                     ts = Some(sent);
-                    if timestamped && let Some(observed_at) = self.time(sent) {
+                    if timestamped {
+                        let observed_at;
+                        (observed_at, out_of_bounds) = self.observed_at(sent);
                         self.rows.set_observed_at(mark, observed_at);
                     }
                 }
@@ -85,7 +123,8 @@ impl Decoder<'_> {
                     Some(ts) => {
                         self.rows.truncate(mark);
                         timestamped = true;
-                        let observed_at = self.time(ts).unwrap_or(received_at);
+                        let observed_at;
+                        (observed_at, out_of_bounds) = self.observed_at(ts);
                         map.next_value_seed(ValuesSeed { decoder: self, observed_at })?;
                     }
                     None => values = Some(map.next_value()?),
@@ -96,28 +135,42 @@ impl Decoder<'_> {
             return pass_over(map);
         }
         if !timestamped {
-            self.late_time(mark, ts, values);
+            out_of_bounds = self.late_time(mark, ts, values);
         }
-        self.rows.compact(mark);
+        match out_of_bounds {
+            Some(rejection) if self.rejection.is_none() => {
+                self.rows.truncate(mark);
+                leave_out(&mut self.left_out, rejection);
+            }
+            _ => self.rows.compact(mark),
+        }
         Ok(())
     }
 
-    /// Finishes an object in which `ts` did not come before `values`.
-    fn late_time(&mut self, mark: Mark, ts: Option<&RawValue>, values: Option<&RawValue>) {
+    /// Finishes an object in which `ts` did not come before `values`; returns
+    /// why its time is out of bounds.
+    fn late_time(
+        &mut self,
+        mark: Mark,
+        ts: Option<&RawValue>,
+        values: Option<&RawValue>,
+    ) -> Option<Rejection> {
         match (ts, values) {
             (None, None) => {}
             (Some(ts), Some(values)) => {
                 self.rows.truncate(mark);
-                let Some(observed_at) = self.time(ts) else { return };
+                let (observed_at, out_of_bounds) = self.observed_at(ts);
                 let mut json = serde_json::Deserializer::from_str(values.get());
                 let seed = ValuesSeed { decoder: self, observed_at };
                 if let Err(error) = seed.deserialize(&mut json) {
                     self.reject(Reason::Malformed, format!("`values`: {error}"));
                 }
+                return out_of_bounds;
             }
             (Some(value), None) => self.put_named("ts", value),
             (None, Some(value)) => self.put_named("values", value),
         }
+        None
     }
 
     fn put_named(&mut self, name: &str, value: &RawValue) {

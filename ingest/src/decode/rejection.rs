@@ -65,6 +65,11 @@ impl Reason {
         }
     }
 
+    /// Whether it costs only the object whose time it is about.
+    pub(super) fn is_time(self) -> bool {
+        matches!(self, Self::Future | Self::TooOld)
+    }
+
     /// Whether the message was in order but over a quota, which MQTT 5 answers
     /// with 0x97 instead of 0x99.
     #[must_use]
@@ -86,6 +91,23 @@ impl Rejection {
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
+    }
+}
+
+/// Objects of a message that were left out of it because of their times, while
+/// the others were taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub objects: u32,
+    /// Of the first of them; the reason is that of all.
+    pub rejection: Rejection,
+}
+
+/// Adds an object to those that are left out, an entry for each reason.
+pub(super) fn leave_out(left_out: &mut Vec<LeftOut>, rejection: Rejection) {
+    match left_out.iter_mut().find(|known| known.rejection.reason == rejection.reason) {
+        Some(known) => known.objects += 1,
+        None => left_out.push(LeftOut { objects: 1, rejection }),
     }
 }
 

@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 
 use super::object::Decoder;
 use super::rejection::Shown;
-use super::{Nulls, Reason};
+use super::{Nulls, Reason, Rejection};
 use crate::batch::Found;
 
 impl Decoder<'_> {
@@ -143,14 +143,14 @@ impl Decoder<'_> {
         false
     }
 
-    /// The time under `ts`, if it is one and is taken. As in `ThingsBoard` it
-    /// may be a float, whose fraction is cut off, or either as text.
-    pub(super) fn time(&mut self, sent: &RawValue) -> Option<TimestampMs> {
+    /// The time under `ts`, or why it is none or is not taken. As in
+    /// `ThingsBoard` it may be a float, whose fraction is cut off, or either as
+    /// text.
+    pub(super) fn time(&self, sent: &RawValue) -> Result<TimestampMs, Rejection> {
         let Some(ts) = whole_ms(sent.get()) else {
             let detail =
                 format!("`ts`: {} is no time in milliseconds since 1970", Shown(sent.get()));
-            self.reject(Reason::Malformed, detail);
-            return None;
+            return Err(Rejection::new(Reason::Malformed, detail));
         };
         let (now, tolerance_ms) =
             (self.context.received_at.0, self.context.limits.future_tolerance_ms);
@@ -160,32 +160,32 @@ impl Decoder<'_> {
                 "`ts`: {ts} is {ahead_ms} ms ahead of the server's clock ({now}); \
                  at most {tolerance_ms} ms are allowed"
             );
-            self.reject(Reason::Future, detail);
-            return None;
+            return Err(Rejection::new(Reason::Future, detail));
         }
-        let oldest = self.context.oldest.0;
+        // The least i64 stands for all that are less still.
+        let oldest = self.context.oldest.0.max(i64::MIN + 1);
         if ts < oldest {
             let detail =
                 format!("`ts`: {ts} is before {oldest}, the oldest time that is still kept");
-            self.reject(Reason::TooOld, detail);
-            return None;
+            return Err(Rejection::new(Reason::TooOld, detail));
         }
-        Some(TimestampMs(ts))
+        Ok(TimestampMs(ts))
     }
 }
 
+/// Any number is a time, the nearest that an i64 can be: what lies beyond is
+/// out of bounds and no less a time for it.
 fn whole_ms(sent: &str) -> Option<i64> {
     let sent = sent.strip_prefix('"').and_then(|sent| sent.strip_suffix('"')).unwrap_or(sent);
     if let Ok(whole) = sent.parse() {
         return Some(whole);
     }
-    if !sent.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+    if !sent.strip_prefix('-').unwrap_or(sent).starts_with(|first: char| first.is_ascii_digit()) {
         return None;
     }
     let number: f64 = sent.parse().ok()?;
-    // 2^53: beyond it a float does not tell milliseconds apart.
     #[allow(clippy::cast_possible_truncation, reason = "the fraction is to be cut off")]
-    (number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
+    Some(number as i64)
 }
 
 /// The number that a text is, by the rule at the head of this file.

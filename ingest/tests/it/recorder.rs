@@ -57,7 +57,9 @@ impl Node {
         let (payload, device) = (payload.as_bytes(), DeviceId(7));
         let (keys, rows_mut) = (&mut keys, &mut rows);
         match kind {
-            RecordKind::Readings => decode::telemetry(payload, device, &context, keys, rows_mut),
+            RecordKind::Readings => {
+                decode::telemetry(payload, device, &context, keys, rows_mut).map(drop)
+            }
             _ => decode::attributes(payload, device, Nulls::Deleted, &context, keys, rows_mut),
         }
         .unwrap();

@@ -30,7 +30,7 @@ impl Session {
         } else {
             decode::gateway_attributes(payload, &context, keys, &mut out.attributes, device)
         };
-        let GatewayParts { unknown, rejected } = match parts {
+        let GatewayParts { unknown, rejected, left_out } = match parts {
             Ok(parts) => parts,
             Err(rejection) => {
                 cold.refused.clear();
@@ -47,6 +47,9 @@ impl Session {
             let words = format!("{name}: {}", rejection.detail);
             let refusal = Refusal::Payload(rejection.reason);
             self.note_refusal(refusal, words, topic, payload, now, out);
+        }
+        for (name, left_out) in left_out {
+            self.note_left_out(&format!("{name}: "), left_out, topic, payload, now, out);
         }
         out.counts.readings += count(out.telemetry.len() - telemetry);
         out.counts.attributes += count(out.attributes.len() - attributes);

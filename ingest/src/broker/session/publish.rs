@@ -5,7 +5,7 @@ use super::super::frame::{self, Frame, Publish, Version};
 use super::super::rejections;
 use super::super::topics::Up;
 use super::{Action, End, Flow, Now, Output, Refusal, Session};
-use crate::decode::{self, Context, Nulls, Rejection};
+use crate::decode::{self, Context, LeftOut, Nulls, Rejection};
 
 impl Session {
     pub(super) fn publish(&mut self, frame: Frame<'_>, now: Now, out: &mut Output) -> Flow {
@@ -127,8 +127,12 @@ impl Session {
                 let before = out.telemetry.len();
                 let context =
                     Context::new(&self.rules.payload, &self.tenancy.tenant.settings, now.wall);
-                decode::telemetry(payload, device, &context, &mut self.keys, &mut out.telemetry)?;
+                let (keys, rows) = (&mut self.keys, &mut out.telemetry);
+                let left_out = decode::telemetry(payload, device, &context, keys, rows)?;
                 out.counts.readings += count(out.telemetry.len() - before);
+                for left_out in left_out {
+                    self.note_left_out("", left_out, topic, payload, now, out);
+                }
             }
             Up::Attributes => {
                 let before = out.attributes.len();
@@ -189,6 +193,27 @@ impl Session {
             self.acks.add_refused(publish.packet_id, code, said);
         }
         self.note_refusal(refusal, words, topic, publish.payload, now, out);
+    }
+
+    /// Counts the objects that a message was taken without and keeps one entry
+    /// for all of a reason.
+    pub(super) fn note_left_out(
+        &self,
+        whose: &str,
+        left_out: LeftOut,
+        topic: &[u8],
+        payload: &[u8],
+        now: Now,
+        out: &mut Output,
+    ) {
+        let LeftOut { objects, rejection } = left_out;
+        let words = match objects {
+            1 => format!("{whose}1 object left out: {}", rejection.detail),
+            _ => format!("{whose}{objects} objects left out; the first: {}", rejection.detail),
+        };
+        let refusal = Refusal::Payload(rejection.reason);
+        self.note_refusal(refusal, words, topic, payload, now, out);
+        out.counts.refused[refusal.index()] += objects - 1;
     }
 
     /// Counts a refusal and keeps it for the operator.

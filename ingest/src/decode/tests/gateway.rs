@@ -21,6 +21,9 @@ fn outcome(bench: &mut Bench, result: Result<GatewayParts, Rejection>) -> String
     for (name, rejection) in &parts.rejected {
         text += &format!(" ! {name} {}", rejection.reason.as_str());
     }
+    for (name, LeftOut { objects, rejection }) in &parts.left_out {
+        text += &format!(" ! {objects} of {name} {}", rejection.reason.as_str());
+    }
     text.trim().to_owned()
 }
 
@@ -52,6 +55,35 @@ fn telemetry() {
         let result = bench.gateway_telemetry(payload.as_bytes());
         assert_eq!(outcome(&mut bench, result), expected, "{payload}");
     }
+}
+
+#[test]
+fn an_object_with_a_time_out_of_bounds_costs_only_itself() {
+    const FUTURE: &str = r#"{"ts":1764086400001,"values":{"t":"x"}}"#;
+    const OLD: &str = r#"{"ts":5,"values":{"t":"x"}}"#;
+    for (payload, expected) in [
+        (
+            format!(r#"{{"D1":[{FUTURE},{{"t":1}},{FUTURE}],"D2":[{{"t":2}},{OLD}]}}"#),
+            "1 t Integer(1); 2 t Integer(2) ! 2 of D1 future ! 1 of D2 too_old",
+        ),
+        // Of which nothing is left is rejected; it creates no device either.
+        (
+            format!(r#"{{"D1":[{{"t":1}}],"D2":[{OLD}],"new":[{FUTURE}]}}"#),
+            "1 t Integer(1) ! D2 too_old ! new future",
+        ),
+        (format!(r#"{{"D1":[{{"t":1}},{OLD}],"new":[{{"t":2}}]}}"#), "? new ! 1 of D1 too_old"),
+        (
+            format!(r#"{{"D1":[{{"t":1}},{OLD},5],"D2":[{{"t":2}}]}}"#),
+            "2 t Integer(2) ! D1 malformed",
+        ),
+    ] {
+        let mut bench = Bench::new();
+        let result = bench.gateway_telemetry(payload.as_bytes());
+        assert_eq!(outcome(&mut bench, result), expected, "{payload}");
+    }
+    let mut bench = Bench::new();
+    let result = bench.gateway_telemetry(format!(r#"{{"D1":[{OLD}],"D2":[{OLD}]}}"#).as_bytes());
+    assert_eq!(result.unwrap_err().reason, Reason::TooOld);
 }
 
 #[test]

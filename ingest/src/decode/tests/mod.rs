@@ -31,7 +31,7 @@ impl Bench {
         Self { limits, settings, table, keys, rows: Rows::new() }
     }
 
-    fn telemetry(&mut self, payload: &[u8]) -> Result<(), Rejection> {
+    fn telemetry(&mut self, payload: &[u8]) -> Result<Vec<LeftOut>, Rejection> {
         let context = Context::new(&self.limits, &self.settings, NOW);
         telemetry(payload, ME, &context, &mut self.keys, &mut self.rows)
     }
@@ -87,9 +87,15 @@ fn answer(name: &str) -> DeviceAnswer {
 }
 
 /// Row lines, or the rejection after an exclamation mark.
-fn outcome(bench: &mut Bench, result: Result<(), Rejection>) -> String {
+fn outcome(bench: &mut Bench, result: Result<Vec<LeftOut>, Rejection>) -> String {
     match result {
-        Ok(()) => bench.take(),
+        Ok(left_out) => {
+            let mut text = bench.take();
+            for LeftOut { objects, rejection } in left_out {
+                text += &format!(" ! {objects} {}", rejection.reason.as_str());
+            }
+            text
+        }
         Err(rejection) => {
             assert!(bench.rows.is_empty(), "a rejected message left rows behind");
             format!("! {rejection}")

@@ -248,6 +248,35 @@ fn of_a_gateways_devices_the_refused_are_counted_and_the_others_kept() {
 }
 
 #[test]
+fn of_a_buffered_upload_only_what_is_out_of_time_is_refused() {
+    for topic in ["v1/devices/me/telemetry", "v1/gateway/telemetry"] {
+        let list = r#"[{"ts":9e14,"values":{"a":1}},{"a":2},{"ts":9e14,"values":{"a":3}},
+            {"ts":5,"values":{"a":4}}]"#;
+        let payload = match topic {
+            "v1/gateway/telemetry" => format!(r#"{{"P1":{list}}}"#),
+            _ => list.to_owned(),
+        };
+        let mut bench = v5();
+        let one = publish(Version::V5, topic, 1, &payload);
+        if topic == "v1/gateway/telemetry" {
+            bench.read(&one);
+            bench.resolved(&[("P1", Ok(40))]);
+        }
+        bench.feed(&one);
+        assert_eq!(bench.rows(), [(40, "Integer(2)".to_owned())], "{topic}");
+        for (reason, count) in [(Reason::Future, 2), (Reason::TooOld, 1)] {
+            let refused = bench.out.counts.refused[Refusal::Payload(reason).index()];
+            assert_eq!(refused, count, "{topic} {reason:?}");
+        }
+        let kept = bench.out.actions.iter().filter(|action| matches!(action, Action::Reject(_)));
+        assert_eq!(kept.count(), 2, "one for each reason");
+        let words = &bench.rejection().unwrap().reason;
+        assert!(words.contains("2 objects left out; the first: `ts`: 9"), "{words}");
+        assert_eq!(bench.durable(), b"\x40\x02\x00\x01");
+    }
+}
+
+#[test]
 fn a_gateway_connects_and_disconnects_devices() {
     let mut bench = v3();
     let connect = publish(Version::V3, "v1/gateway/connect", 1, r#"{"device":"P1","type":"plc"}"#);

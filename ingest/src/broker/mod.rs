@@ -41,8 +41,8 @@ pub use limiter::{AddressLimits, Allowance};
 pub use options::{BrokerOptions, ListenerLimits, Rate, RateLimits, SessionLimits};
 pub use registry::{Connections, RpcError, SessionInfo};
 pub use rejections::{
-    REJECTION_PAYLOAD_BYTES, REJECTION_TENANTS, REJECTION_TOPIC_BYTES, REJECTIONS_PER_TENANT,
-    Rejection,
+    REJECTION_PAYLOAD_BYTES, REJECTION_REASON_BYTES, REJECTION_TENANTS, REJECTION_TOPIC_BYTES,
+    REJECTIONS_PER_TENANT, Rejection,
 };
 pub use tls::{TlsError, TlsFiles};
 

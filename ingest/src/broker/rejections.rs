@@ -1,6 +1,7 @@
 //! The last messages that were refused, for the operator to see.
 //!
-//! A ring per tenant, bounded in tenants and entries. Off the hot path: only a
+//! A ring per tenant, bounded in tenants, entries and bytes, so that a noisy
+//! tenant pushes out nobody's entries but its own. Off the hot path: only a
 //! refused message comes here.
 
 use std::collections::VecDeque;
@@ -21,6 +22,9 @@ pub const REJECTION_PAYLOAD_BYTES: usize = 256;
 /// Bytes of a refused topic that are kept.
 pub const REJECTION_TOPIC_BYTES: usize = 128;
 
+/// Bytes of the words that are kept; a device's name stands in them as it came.
+pub const REJECTION_REASON_BYTES: usize = 512;
+
 /// One refused message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -28,7 +32,7 @@ pub struct Rejection {
     pub router: RouterId,
     /// At most [`REJECTION_TOPIC_BYTES`], what is not UTF-8 replaced.
     pub topic: String,
-    /// In words.
+    /// In words, at most [`REJECTION_REASON_BYTES`].
     pub reason: String,
     /// The first [`REJECTION_PAYLOAD_BYTES`] of it.
     pub payload: Vec<u8>,
@@ -39,9 +43,11 @@ impl Rejection {
         at: TimestampMs,
         router: RouterId,
         topic: &[u8],
-        reason: String,
+        mut reason: String,
         payload: &[u8],
     ) -> Self {
+        reason.truncate(reason.floor_char_boundary(REJECTION_REASON_BYTES));
+        reason.shrink_to_fit();
         let topic = &topic[..topic.len().min(REJECTION_TOPIC_BYTES)];
         let payload = &payload[..payload.len().min(REJECTION_PAYLOAD_BYTES)];
         let topic = String::from_utf8_lossy(topic).into_owned();
@@ -99,6 +105,24 @@ mod tests {
         assert_eq!((kept[0].at.0, kept[99].at.0), (150, 249));
         assert_eq!((kept[0].topic.len(), kept[0].payload.len()), (128, 256));
         assert!(rejections.of(TenantId(2)).is_empty());
+    }
+
+    #[test]
+    fn a_noisy_tenant_pushes_out_nobody_elses_and_its_words_are_bounded() {
+        let rejections = Rejections::default();
+        for tenant in [2, 3] {
+            rejections.add(TenantId(tenant), rejection(0));
+        }
+        for at in 1..10_000 {
+            let words = "ü".repeat(40_000);
+            let noise = Rejection::new(TimestampMs(at), RouterId(9), b"t", words, b"");
+            assert_eq!((noise.reason.len(), noise.reason.capacity()), (512, 512));
+            rejections.add(TenantId(1), noise);
+        }
+        for tenant in [2, 3] {
+            assert_eq!(rejections.of(TenantId(tenant)), [rejection(0)]);
+        }
+        assert_eq!(rejections.of(TenantId(1)).len(), REJECTIONS_PER_TENANT);
     }
 
     #[test]

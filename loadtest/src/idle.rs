@@ -74,9 +74,23 @@ pub async fn idle(options: &IdleOptions) -> anyhow::Result<IdleReport> {
     tokio::time::sleep(SETTLE).await;
     let before = rss_bytes(&subject).await?;
 
-    let started = Instant::now();
     let counts = Arc::new(Counts::default());
     let mut connections = hold(&subject.target, logins, &counts);
+    let measured = measure(options, &subject, before, &counts, &mut connections).await;
+    // They give their sockets back before the server's folder is removed.
+    connections.shutdown().await;
+    subject.close().await?;
+    measured
+}
+
+async fn measure(
+    options: &IdleOptions,
+    subject: &Subject,
+    before: u64,
+    counts: &Counts,
+    connections: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<IdleReport> {
+    let started = Instant::now();
     let wanted = u64::from(options.connections);
     while counted(&counts.up) < wanted {
         tokio::time::sleep(LOOK).await;
@@ -89,17 +103,14 @@ pub async fn idle(options: &IdleOptions) -> anyhow::Result<IdleReport> {
     }
     let connect_s = started.elapsed().as_secs_f64();
     tokio::time::sleep(SETTLE).await;
-    let after = rss_bytes(&subject).await?;
+    let after = rss_bytes(subject).await?;
     eprintln!("{wanted} connections after {connect_s:.1} s");
 
     tokio::select! {
         () = tokio::time::sleep(Duration::from_secs_f64(options.seconds)) => {}
         () = interrupted() => {}
     }
-    let end = rss_bytes(&subject).await?;
-    let lost = counted(&counts.lost);
-    connections.shutdown().await;
-    subject.close().await?;
+    let end = rss_bytes(subject).await?;
     Ok(IdleReport {
         connections: options.connections,
         tls: options.server.tls,
@@ -108,7 +119,7 @@ pub async fn idle(options: &IdleOptions) -> anyhow::Result<IdleReport> {
         rss_after_bytes: after,
         rss_end_bytes: end,
         bytes_per_connection: end.saturating_sub(before) / wanted,
-        lost,
+        lost: counted(&counts.lost),
     })
 }
 

@@ -26,7 +26,7 @@ use tokio::task::spawn_blocking;
 
 use crate::api::AppState;
 use crate::api::auth::FailureLimit;
-use crate::api::listener::HttpServer;
+use crate::api::listener::{ConnectionLimits, HttpServer};
 use crate::api::metrics::ApiMetrics;
 use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
@@ -103,9 +103,10 @@ impl Node {
             registry,
             health,
             failures: FailureLimit::default(),
+            write_stall: Duration::from_millis(config.api.write_stall_ms),
         });
         let router = service(state.clone(), limits(&config));
-        let http = HttpServer::start(listener, router, config.api.max_connections as usize)?;
+        let http = HttpServer::start(listener, router, connection_limits(&config))?;
         let run = RunFile {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -330,6 +331,13 @@ fn limits(config: &Config) -> ServiceLimits {
         request_timeout: Duration::from_millis(config.api.request_timeout_ms),
         max_requests: config.api.max_requests as usize,
         metrics_need_token: config.metrics.require_token,
+    }
+}
+
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    ConnectionLimits {
+        max_connections: config.api.max_connections as usize,
+        write_stall: Duration::from_millis(config.api.write_stall_ms),
     }
 }
 

@@ -18,6 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
+use super::unstalled::Unstalled;
+
 /// How long a connection may take until the head of its next request is whole;
 /// a connection that is kept alive without a request ends at this too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,6 +27,15 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after the operating system refused a connection, for want of file
 /// descriptors mostly, so that it isn't asked in a circle.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What connections may use.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// At once; more wait to be accepted.
+    pub max_connections: usize,
+    /// How long a client may take no byte of its answer.
+    pub write_stall: Duration,
+}
 
 /// HTTP being served.
 #[derive(Debug)]
@@ -39,11 +50,11 @@ impl HttpServer {
     pub fn start(
         listener: TcpListener,
         router: Router,
-        max_connections: usize,
+        limits: ConnectionLimits,
     ) -> std::io::Result<Self> {
         let local_addr = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(accept(listener, router, max_connections, stopped));
+        let task = tokio::spawn(accept(listener, router, limits, stopped));
         Ok(Self { local_addr, stop, task })
     }
 
@@ -67,10 +78,10 @@ impl HttpServer {
 async fn accept(
     listener: TcpListener,
     router: Router,
-    max_connections: usize,
+    limits: ConnectionLimits,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(max_connections));
+    let room = Arc::new(Semaphore::new(limits.max_connections));
     let graceful = GracefulShutdown::new();
     loop {
         let next = async {
@@ -83,7 +94,14 @@ async fn accept(
         };
         let Ok(place) = place else { break };
         match accepted {
-            Ok((stream, peer)) => serve(stream, peer, router.clone(), place, &graceful),
+            Ok((stream, peer)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "an API connection ended before it began");
+                    continue;
+                }
+                let stream = Unstalled::new(stream, limits.write_stall);
+                serve(stream, peer, router.clone(), place, &graceful);
+            }
             Err(error) => {
                 tracing::warn!(%error, "the API cannot take a connection");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -95,16 +113,12 @@ async fn accept(
 }
 
 fn serve(
-    stream: TcpStream,
+    stream: Unstalled<TcpStream>,
     peer: SocketAddr,
     router: Router,
     place: OwnedSemaphorePermit,
     graceful: &GracefulShutdown,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "an API connection ended before it began");
-        return;
-    }
     let service = router.map_request(move |request: Request<_>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -123,4 +137,77 @@ fn serve(
         }
         drop(place);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use axum::routing::get;
+    use bytes::Bytes;
+    use http_body::Frame;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// An answer without an end that tells when it is given up.
+    struct Endless(Option<mpsc::Sender<()>>);
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 65_536])))))
+        }
+    }
+
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            let _ = self.0.take().map(|given_up| given_up.try_send(()));
+        }
+    }
+
+    async fn serve_endless(write_stall: Duration) -> (HttpServer, mpsc::Receiver<()>) {
+        let (sender, given_up) = mpsc::channel(8);
+        let answer = move || async move { Body::new(Endless(Some(sender))) };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let limits = ConnectionLimits { max_connections: 8, write_stall };
+        let router = Router::new().route("/", get(answer));
+        (HttpServer::start(listener, router, limits).unwrap(), given_up)
+    }
+
+    async fn ask(server: &HttpServer) -> TcpStream {
+        let mut client = TcpStream::connect(server.local_addr()).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        client
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_is_given_up() {
+        let (server, mut given_up) = serve_endless(Duration::from_millis(50)).await;
+        let _silent = ask(&server).await;
+        timeout(DEADLINE, given_up.recv()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_is_served_on() {
+        let (server, mut given_up) = serve_endless(DEADLINE).await;
+        let mut client = ask(&server).await;
+        let mut piece = vec![0; 64 << 10];
+        for _ in 0..200 {
+            client.read_exact(&mut piece).await.unwrap();
+        }
+        assert!(given_up.try_recv().is_err());
+        drop(client);
+        timeout(DEADLINE, given_up.recv()).await.unwrap().unwrap();
+    }
 }

@@ -38,6 +38,7 @@ pub mod state;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
+mod unstalled;
 
 pub use auth::Access;
 pub use extract::{IfMatch, Json, Path, Query, etag};

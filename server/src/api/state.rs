@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alarms::AlarmWorkers;
 use ingest::{Broker, Connections, Submitter};
@@ -38,6 +39,8 @@ pub struct Parts {
     pub health: Health,
     pub(crate) metrics: ApiMetrics,
     pub(crate) failures: FailureLimit,
+    /// How long a client may take no byte of its answer.
+    pub(crate) write_stall: Duration,
 }
 
 impl AppState {

@@ -308,6 +308,9 @@ pub struct ApiConfig {
     /// Connections at once; more wait to be accepted.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_connections: u32,
+    /// A client that takes no byte of its answer for so long is disconnected.
+    #[schema(minimum = 100, maximum = 3_600_000)]
+    pub write_stall_ms: u64,
 }
 
 impl Default for ApiConfig {
@@ -318,6 +321,7 @@ impl Default for ApiConfig {
             request_timeout_ms: 30_000,
             max_requests: 256,
             max_connections: 1_024,
+            write_stall_ms: 60_000,
         }
     }
 }

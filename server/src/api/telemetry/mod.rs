@@ -220,7 +220,7 @@ async fn read(
             }
             other => other.into(),
         })?;
-        return Ok(answer(media, None, move |out| match media {
+        return Ok(answer(&state, media, None, move |out| match media {
             Media::Json => json::buckets(&filter.key, buckets, out),
             Media::Csv => csv::buckets(&buckets, out),
             Media::Arrow => arrow::buckets(&buckets, out),
@@ -228,7 +228,7 @@ async fn read(
     }
     let page = history.range(range(id, &filter)?).await?;
     let next = page.next.clone();
-    Ok(answer(media, next.as_deref(), move |out| match media {
+    Ok(answer(&state, media, next.as_deref(), move |out| match media {
         Media::Json => json::readings(&filter.key, page, out),
         Media::Csv => csv::readings(&page.samples, out),
         Media::Arrow => arrow::readings(&page.samples, out),
@@ -282,11 +282,12 @@ fn aggregation(device: DeviceId, filter: &Filter) -> ApiResult<Option<AggregateQ
 }
 
 fn answer(
+    state: &AppState,
     media: Media,
     next: Option<&str>,
     encode: impl FnOnce(&mut stream::Pieces) -> std::io::Result<()> + Send + 'static,
 ) -> Response {
-    let mut response = stream::body(encode).into_response();
+    let mut response = stream::body(state.write_stall, encode).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media.name()));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));

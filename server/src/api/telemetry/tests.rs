@@ -96,15 +96,42 @@ fn arrow_streams_are_read_back() {
     assert_eq!((batch.num_rows(), batch.num_columns()), (2, 8));
 }
 
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[tokio::test]
+async fn an_encoder_ends_when_its_client_takes_nothing_and_what_came_is_no_whole() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let body = stream::body(std::time::Duration::from_millis(20), move |out| {
+        let result = loop {
+            if let Err(error) = std::io::Write::write_all(out, &[b'x'; 4_096]) {
+                break error;
+            }
+        };
+        let _ = ended.send(result.kind());
+        Err(result)
+    });
+    assert_eq!(end.await.unwrap(), std::io::ErrorKind::TimedOut);
+    assert!(to_bytes(body, usize::MAX).await.is_err());
+}
+
+#[tokio::test]
+async fn a_body_whose_encoder_panics_is_no_whole() {
+    let body = stream::body(PATIENCE, |out| {
+        std::io::Write::write_all(out, &[b'x'; 100_000])?;
+        panic!("an encoder's panic, on purpose");
+    });
+    assert!(to_bytes(body, usize::MAX).await.is_err());
+}
+
 #[tokio::test]
 async fn a_body_is_sent_whole_and_a_failure_cuts_it_off() {
-    let whole = stream::body(|out| {
+    let whole = stream::body(PATIENCE, |out| {
         (0..100_000)
             .try_for_each(|line| std::io::Write::write_all(out, format!("{line}\n").as_bytes()))
     });
     let bytes = to_bytes(whole, usize::MAX).await.unwrap();
     assert_eq!((bytes.len(), bytes.ends_with(b"\n99999\n")), (588_890, true));
-    let failing = stream::body(|out| {
+    let failing = stream::body(PATIENCE, |out| {
         std::io::Write::write_all(out, b"a part")?;
         Err(std::io::Error::other("broken"))
     });
@@ -114,7 +141,7 @@ async fn a_body_is_sent_whole_and_a_failure_cuts_it_off() {
 #[tokio::test]
 async fn an_encoder_ends_when_its_client_has_gone() {
     let (ended, end) = tokio::sync::oneshot::channel();
-    let body = stream::body(move |out| {
+    let body = stream::body(PATIENCE, move |out| {
         let result = loop {
             if let Err(error) = std::io::Write::write_all(out, &[b'x'; 4_096]) {
                 break error;

@@ -247,6 +247,9 @@ fn encode_v5(ack: v5::ConnectAck) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

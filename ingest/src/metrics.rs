@@ -63,6 +63,11 @@ pub const BROKER_SENT_BYTES_TOTAL: &str = "baken_broker_sent_bytes_total";
 pub const BROKER_SUBMISSIONS_IN_FLIGHT: &str = "baken_broker_submissions_in_flight";
 /// Times that a socket was not read because a limit of its session was reached.
 pub const BROKER_PAUSED_READS_TOTAL: &str = "baken_broker_paused_reads_total";
+/// Rows that came at QoS 0 and were not submitted, by `reason`: their connection
+/// ended without room for them in the queue (`no_room`), or the journal failed.
+pub const BROKER_GIVEN_UP_ROWS_TOTAL: &str = "baken_broker_given_up_rows_total";
+/// QoS 0 publishes that were read and not looked at when their connection ended.
+pub const BROKER_UNREAD_PUBLISHES_TOTAL: &str = "baken_broker_unread_publishes_total";
 /// Messages to routers.
 pub const BROKER_DOWNLINK_TOTAL: &str = "baken_broker_downlink_total";
 /// Calls to routers, by `result`.

@@ -28,6 +28,13 @@ pub(crate) struct Frame<'a> {
     pub size: usize,
 }
 
+impl Frame<'_> {
+    /// Whether nobody sends it again.
+    pub(crate) fn is_qos_0_publish(&self) -> bool {
+        self.first_byte & 0xf6 == packet::PUBLISH << 4
+    }
+}
+
 /// Why the bytes can't be a packet; the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameError {

@@ -55,6 +55,26 @@ impl Attempt {
     }
 }
 
+/// Why rows that came at QoS 0, which nobody sends again, were not submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GivenUp {
+    /// The connection ended while its partition's queue was full, and stayed so.
+    NoRoom,
+    /// The journal could not take them.
+    Failed,
+}
+
+impl GivenUp {
+    const ALL: [Self; 2] = [Self::NoRoom, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoom => "no_room",
+            Self::Failed => "journal_failed",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub connections: IntGaugeVec,
@@ -63,10 +83,12 @@ pub(crate) struct Metrics {
     pub bytes_out: IntCounter,
     pub in_flight: IntGauge,
     pub paused: IntCounter,
+    pub unread_publishes: IntCounter,
     pub verified_passwords: IntGauge,
     pub reloads: IntCounterVec,
     attempts: Vec<IntCounter>,
     ends: Vec<IntCounter>,
+    given_up: Vec<IntCounter>,
     taken: Vec<IntCounter>,
     refused: Vec<IntCounter>,
     readings: IntCounter,
@@ -92,6 +114,16 @@ impl Metrics {
             paused: make.counter(
                 names::BROKER_PAUSED_READS_TOTAL,
                 "Times that a socket was not read because a limit was reached.",
+            )?,
+            unread_publishes: make.counter(
+                names::BROKER_UNREAD_PUBLISHES_TOTAL,
+                "QoS 0 publishes that were read and not looked at when their connection ended.",
+            )?,
+            given_up: make.each(
+                names::BROKER_GIVEN_UP_ROWS_TOTAL,
+                "Rows that came at QoS 0 and were not submitted, by reason.",
+                "reason",
+                GivenUp::ALL.map(GivenUp::as_str),
             )?,
             verified_passwords: make
                 .gauge(names::BROKER_VERIFIED_PASSWORDS, "Passwords that are known to be right.")?,
@@ -144,6 +176,12 @@ impl Metrics {
     pub(crate) fn ended(&self, end: End) {
         if let Some(place) = End::ALL.iter().position(|&known| known == end) {
             self.ends[place].inc();
+        }
+    }
+
+    pub(crate) fn give_up(&self, why: GivenUp, rows: u32) {
+        if let Some(place) = GivenUp::ALL.iter().position(|&known| known == why) {
+            add(&self.given_up[place], rows);
         }
     }
 

@@ -35,7 +35,29 @@ use crate::batch::{Completion, Rows};
 const KEPT_OUTPUT_BYTES: usize = 1_024;
 
 /// The submissions of one socket read: of telemetry and of attributes.
-type Group = [Option<Completion>; 2];
+#[derive(Default)]
+struct Group {
+    completions: [Option<Completion>; 2],
+    /// Of each, the rows that nobody would send again.
+    qos_0_rows: [u32; 2],
+}
+
+/// The rows of one socket read, to be submitted.
+struct Batch {
+    telemetry: Rows,
+    attributes: Rows,
+    qos_0_rows: [u32; 2],
+}
+
+impl Batch {
+    fn take(out: &mut Output) -> Self {
+        Self {
+            telemetry: std::mem::take(&mut out.telemetry),
+            attributes: std::mem::take(&mut out.attributes),
+            qos_0_rows: std::mem::take(&mut out.qos_0_rows),
+        }
+    }
+}
 
 pub(crate) struct Connection {
     node: Arc<Node>,
@@ -63,8 +85,8 @@ pub(crate) struct Connection {
 
 /// What the connection waits for next.
 enum Step {
-    /// Rows of one socket read, to be submitted before more is read.
-    Submit(Rows, Rows),
+    /// To be submitted before more is read.
+    Submit(Batch),
     End(End),
 }
 
@@ -149,9 +171,7 @@ impl Connection {
         }
         if out.is_submitted {
             out.is_submitted = false;
-            let telemetry = std::mem::take(&mut out.telemetry);
-            let attributes = std::mem::take(&mut out.attributes);
-            return Some(Step::Submit(telemetry, attributes));
+            return Some(Step::Submit(Batch::take(out)));
         }
         self.ending.map(Step::End)
     }

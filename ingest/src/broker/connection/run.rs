@@ -8,8 +8,10 @@ use std::time::Duration;
 use schema::RecordKind;
 use tokio::io::AsyncWrite as _;
 
+use super::super::frame;
+use super::super::metering::GivenUp;
 use super::super::session::End;
-use super::{Connection, Group, Input, Node, Scratch, Step, with_scratch};
+use super::{Batch, Connection, Group, Input, Node, Scratch, Step, with_scratch};
 use crate::batch::{Completion, Rows, Submission, SubmitError};
 
 /// How long the last bytes to a client may take.
@@ -20,8 +22,8 @@ impl Connection {
     pub(crate) async fn run(mut self: Box<Self>) -> End {
         let end = loop {
             match self.step(Input::Read).await {
-                Step::Submit(telemetry, attributes) => {
-                    if let Err(end) = self.submit(telemetry, attributes, Input::Read).await {
+                Step::Submit(batch) => {
+                    if let Err(end) = self.submit(batch, Input::Read).await {
                         break end;
                     }
                 }
@@ -39,17 +41,23 @@ impl Connection {
 
     /// Puts the rows of one socket read into the partition's queue. While that
     /// has no room, PUBACKs and messages go on and the socket is not read.
-    async fn submit(&mut self, telemetry: Rows, attributes: Rows, input: Input) -> Result<(), End> {
+    async fn submit(&mut self, batch: Batch, input: Input) -> Result<(), End> {
+        let Batch { telemetry, attributes, qos_0_rows } = batch;
         let kinds = [(RecordKind::Readings, telemetry), (RecordKind::ClientAttributes, attributes)];
-        let mut group: Group = [None, None];
+        let mut group = Group { qos_0_rows, ..Group::default() };
         let mut ended = None;
-        for (slot, (kind, rows)) in group.iter_mut().zip(kinds) {
+        for (index, (kind, rows)) in kinds.into_iter().enumerate() {
             if rows.is_empty() {
                 continue;
             }
             match self.submit_one(kind, rows, input, &mut ended).await {
-                Ok(completion) => *slot = Some(completion),
-                Err(_closed) => return Err(End::JournalFailed),
+                Ok(completion) => group.completions[index] = Some(completion),
+                Err(_closed) => {
+                    let lost = qos_0_rows[index..].iter().sum();
+                    let why = if ended.is_some() { GivenUp::NoRoom } else { GivenUp::Failed };
+                    self.node.metrics.give_up(why, lost);
+                    return Err(ended.unwrap_or(End::JournalFailed));
+                }
             }
         }
         self.in_flight.push_back(group);
@@ -91,7 +99,7 @@ impl Connection {
                 // else; it gets a last chance.
                 *ended = Some(match step {
                     Step::End(end) => end,
-                    Step::Submit(..) => unreachable!("nothing is read while a submission waits"),
+                    Step::Submit(_) => unreachable!("nothing is read while a submission waits"),
                 });
                 let last = tokio::time::timeout(patience, submit).await;
                 last.unwrap_or(Err(SubmitError::Closed))
@@ -107,13 +115,34 @@ impl Connection {
             self.drain().await;
         }
         self.publish_will(end).await;
-        let in_flight = i64::try_from(self.in_flight.len()).unwrap_or(0);
-        self.node.metrics.in_flight.sub(in_flight);
         self.node.metrics.ended(end);
         tracing::debug!(router = %self.router(), cause = end.as_str(), "session ended");
         self.session.goodbye(end, &mut self.pending);
         // A client that is gone or takes nothing does not hold this up.
         let _ = tokio::time::timeout(GOODBYE, poll_fn(|context| self.poll_goodbye(context))).await;
+        self.count_given_up(end).await;
+    }
+
+    /// Counts what nobody will send again: submissions that have failed, and
+    /// publishes that were read and not looked at. What is still on its way into
+    /// the journal is not given up.
+    async fn count_given_up(&mut self, end: End) {
+        // When one has failed the others are about to.
+        let is_failing = end == End::JournalFailed;
+        let patience_ms = self.node.options.listener.shutdown_timeout_ms;
+        let patience = Duration::from_millis(if is_failing { patience_ms } else { 0 });
+        let settled = poll_fn(|context| self.poll_in_flight(context));
+        let _ = tokio::time::timeout(patience, settled).await;
+        let in_flight = i64::try_from(self.in_flight.len()).unwrap_or(0);
+        self.node.metrics.in_flight.sub(in_flight);
+        let mut rest = &self.partial[..];
+        let max_bytes = self.node.rules.max_packet_bytes;
+        while let Ok(Some(frame)) = frame::next_frame(rest, max_bytes) {
+            if frame.is_qos_0_publish() {
+                self.node.metrics.unread_publishes.inc();
+            }
+            rest = &rest[frame.size..];
+        }
     }
 
     /// Waits for what is on its way into the journal, so that its PUBACKs
@@ -134,22 +163,24 @@ impl Connection {
     async fn publish_will(&mut self, end: End) {
         let mut is_retried = false;
         loop {
-            let (is_waiting, rows) = with_scratch(|scratch| {
+            let (is_waiting, batch) = with_scratch(|scratch| {
                 let Scratch { out, .. } = scratch;
                 let is_waiting = self.session.publish_will(end, Node::now(), out);
                 self.act(out);
                 if out.counts.is_any {
                     self.node.metrics.add(&out.counts);
                 }
-                let telemetry = std::mem::take(&mut out.telemetry);
-                (is_waiting, (telemetry, std::mem::take(&mut out.attributes)))
+                (is_waiting, Batch::take(out))
             });
-            if !rows.0.is_empty() || !rows.1.is_empty() {
+            if !batch.telemetry.is_empty() || !batch.attributes.is_empty() {
                 let patience =
                     Duration::from_millis(self.node.options.listener.shutdown_timeout_ms);
-                let submit = self.submit(rows.0, rows.1, Input::Hold);
-                // Nobody is left to be told if it fails; it was sent at QoS 0.
-                let _ = tokio::time::timeout(patience, submit).await;
+                let rows = batch.qos_0_rows.iter().sum();
+                let submit = self.submit(batch, Input::Hold);
+                // Nobody is left to be told if it fails; it is counted.
+                if tokio::time::timeout(patience, submit).await.is_err() {
+                    self.node.metrics.give_up(GivenUp::NoRoom, rows);
+                }
             }
             if !is_waiting || is_retried {
                 return;

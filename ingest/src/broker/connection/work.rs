@@ -4,10 +4,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use schema::RouterId;
 
+use super::super::metering::GivenUp;
 use super::super::registry::Message;
 use super::super::session::{Action, Call, Delivered, End, Output, PushRefused};
 use super::jobs::{self, Done};
@@ -63,10 +64,13 @@ impl Connection {
             match poll_group(group, context) {
                 Poll::Pending => return,
                 Poll::Ready(is_durable) => {
+                    let lost = group.open_qos_0_rows();
                     self.in_flight.pop_front();
                     self.node.metrics.in_flight.dec();
                     if !is_durable {
-                        // No PUBACK: the publisher keeps it and sends it again.
+                        // No PUBACK: the publisher keeps it and sends it again,
+                        // unless it was sent at QoS 0.
+                        self.node.metrics.give_up(GivenUp::Failed, lost);
                         out.end.get_or_insert(End::JournalFailed);
                         return;
                     }
@@ -74,6 +78,18 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Counts the groups that fail, of a connection that has ended.
+    pub(super) fn poll_in_flight(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Some(group) = self.in_flight.front_mut() {
+            if !ready!(poll_group(group, context)) {
+                self.node.metrics.give_up(GivenUp::Failed, group.open_qos_0_rows());
+            }
+            self.in_flight.pop_front();
+            self.node.metrics.in_flight.dec();
+        }
+        Poll::Ready(())
     }
 
     /// True if any job was done.
@@ -155,9 +171,17 @@ impl Connection {
     }
 }
 
+impl Group {
+    /// Rows at QoS 0 of the submissions that are not known to be durable.
+    fn open_qos_0_rows(&self) -> u32 {
+        let slots = self.completions.iter().zip(self.qos_0_rows);
+        slots.filter(|(slot, _)| slot.is_some()).map(|(_, rows)| rows).sum()
+    }
+}
+
 /// Whether the whole group is durable, once that is known.
 fn poll_group(group: &mut Group, context: &mut Context<'_>) -> Poll<bool> {
-    for slot in group {
+    for slot in &mut group.completions {
         let Some(completion) = slot else { continue };
         match Pin::<&mut Completion>::new(completion).poll(context) {
             Poll::Pending => return Poll::Pending,

@@ -284,6 +284,13 @@ impl Session {
     }
 
     /// An MQTT 5 client was told its bound; a 3.1.1 client has ours.
+    ///
+    /// A client that sends more than its Receive Maximum breaks the protocol,
+    /// which lets the server end the connection for it (0x93). It is slowed
+    /// instead: what is above the bound is not taken, and the socket is not read
+    /// until earlier publishes are answered. So nothing is lost, not even at
+    /// QoS 0, and no more is held than the bound and what one socket read has
+    /// brought beyond it.
     fn max_publishes(&self) -> usize {
         match self.version {
             Version::V3 => self.rules.session.max_inflight_publishes,

@@ -21,6 +21,9 @@ pub(crate) struct Output {
     pub attributes: Rows,
     /// The group has rows; [`super::Session::completed`] is owed for it.
     pub is_submitted: bool,
+    /// Of telemetry and of attributes, the rows that came at QoS 0: nobody
+    /// sends them again if they can't be submitted.
+    pub qos_0_rows: [u32; 2],
     pub actions: Vec<Action>,
     /// The connection is over; what stands above is done first.
     pub end: Option<End>,
@@ -178,6 +181,7 @@ impl Output {
         self.telemetry.clear();
         self.attributes.clear();
         self.is_submitted = false;
+        self.qos_0_rows = [0, 0];
         self.actions.clear();
         self.end = None;
         if self.counts.is_any {

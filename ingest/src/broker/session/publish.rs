@@ -86,7 +86,7 @@ impl Session {
             self.refuse(Refusal::Rate, "over the rate".to_owned(), topic, publish, now, out);
             return Flow::Taken;
         }
-        let before = out.telemetry.len();
+        let (before, attributes_before) = (out.telemetry.len(), out.attributes.len());
         match self.dispatch(up, publish.payload, topic, now, out) {
             Ok(Flow::Wait) => return Flow::Wait,
             Ok(Flow::Taken) => {
@@ -94,6 +94,9 @@ impl Session {
                 out.counts.is_any = true;
                 if publish.qos == 1 {
                     self.acks.add(publish.packet_id, reason::SUCCESS);
+                } else {
+                    out.qos_0_rows[0] += count(out.telemetry.len() - before);
+                    out.qos_0_rows[1] += count(out.attributes.len() - attributes_before);
                 }
             }
             Err(rejection) => {

@@ -5,6 +5,7 @@ mod attributes;
 mod calls;
 mod client;
 mod credentials;
+mod disk;
 mod hostile;
 mod publishes;
 mod sessions;
@@ -36,6 +37,7 @@ struct Node {
     store: Store,
     recorder: Recorder,
     registry: Registry,
+    journal: Journal,
     tenant: TenantId,
     location: LocationId,
     _dir: TempDir,
@@ -45,6 +47,7 @@ struct Setup {
     options: BrokerOptions,
     settings: TenantSettings,
     journal: EmbeddedOptions,
+    batch: BatchOptions,
 }
 
 impl Setup {
@@ -53,7 +56,8 @@ impl Setup {
         let options =
             BrokerOptions { plain: vec![any], secret: SECRET.to_vec(), ..BrokerOptions::default() };
         let journal = EmbeddedOptions { partitions: 2, ..EmbeddedOptions::default() };
-        Self { options, settings: TenantSettings::default(), journal }
+        let settings = TenantSettings::default();
+        Self { options, settings, journal, batch: BatchOptions::default() }
     }
 
     fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -72,15 +76,21 @@ impl Setup {
             history: HistoryOptions::default(),
         };
         let store = Store::open_embedded(options, &registry).unwrap();
-        let submitter = Submitter::start(&journal, &BatchOptions::default(), &registry).unwrap();
+        let submitter = Submitter::start(&journal, &self.batch, &registry).unwrap();
         let options = RecorderOptions::default();
         let recorder =
             Recorder::start(&journal, store.history(), store.attributes(), &options, &registry)
                 .unwrap();
         let (directory, attributes) = (store.directory().clone(), store.attributes().clone());
-        let broker =
-            Broker::start(self.options, journal, submitter, directory, attributes, &registry)
-                .unwrap();
+        let broker = Broker::start(
+            self.options,
+            journal.clone(),
+            submitter,
+            directory,
+            attributes,
+            &registry,
+        )
+        .unwrap();
         let tenant = Tenant { name: "acme".to_owned(), settings: self.settings };
         let tenant = store.directory().create(DocumentBody::Tenant(tenant)).await.unwrap().id;
         let location = Location {
@@ -90,7 +100,7 @@ impl Setup {
         };
         let location = store.directory().create(DocumentBody::Location(location)).await.unwrap().id;
         let (tenant, location) = (TenantId(tenant), LocationId(location));
-        Node { broker, store, recorder, registry, tenant, location, _dir: dir }
+        Node { broker, store, recorder, registry, journal, tenant, location, _dir: dir }
     }
 }
 

@@ -1,14 +1,6 @@
 //! What is published is stored, acknowledged when durable, or refused with its
 //! reason.
 
-use std::fs::File;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-
-use ingest::broker::SessionLimits;
-use journal::Disk;
-
 use super::client::{Client, Hello, packet, publish};
 use super::*;
 
@@ -198,61 +190,4 @@ async fn a_will_is_stored_when_the_connection_is_lost() {
     let mut client = Client::open(node.address()).await;
     let hello = Hello { will: Some(("elsewhere", "{}")), ..Hello::token("r1").v5() };
     assert_eq!(client.hello(&hello).await[1], 0x90, "a topic that may not be published to");
-}
-
-/// A disk whose syncs wait while it is held.
-#[derive(Debug, Default)]
-struct HeldDisk {
-    is_held: AtomicBool,
-    gate: Mutex<()>,
-    released: Condvar,
-}
-
-impl HeldDisk {
-    fn release(&self) {
-        let _gate = self.gate.lock().unwrap();
-        self.is_held.store(false, Ordering::SeqCst);
-        self.released.notify_all();
-    }
-}
-
-impl Disk for HeldDisk {
-    fn sync(&self, file: &File) -> io::Result<()> {
-        let mut gate = self.gate.lock().unwrap();
-        while self.is_held.load(Ordering::SeqCst) {
-            gate = self.released.wait(gate).unwrap();
-        }
-        drop(gate);
-        file.sync_data()
-    }
-}
-
-#[tokio::test]
-async fn nothing_is_acknowledged_before_the_disk_has_it_and_the_socket_is_then_not_read() {
-    let disk = Arc::new(HeldDisk::default());
-    let mut setup = Setup::new();
-    setup.options.session = SessionLimits { max_inflight_rows: 1_000, ..SessionLimits::default() };
-    let node = setup.disk(Arc::clone(&disk) as Arc<dyn Disk>).start().await;
-    node.token_router("r1").await;
-    let mut client = Client::connected(node.address(), &Hello::token("r1")).await;
-    disk.is_held.store(true, Ordering::SeqCst);
-    let one = publish(false, TELEMETRY, 1, r#"{"a":1}"#);
-    client.send(&one.repeat(1_500)).await;
-    client.send(b"\xc0\x00").await;
-    until("the bound is reached", || node.counter("baken_broker_readings_total", "") == 1_000)
-        .await;
-    until("the reads pause", || node.counter("baken_broker_paused_reads_total", "") > 0).await;
-    // Nothing but the disk can bring a PUBACK, and the ping stands behind
-    // publishes that are not read.
-    assert_eq!(node.counter("baken_broker_readings_total", ""), 1_000);
-    assert_eq!(node.counter("baken_broker_sent_bytes_total", ""), 4, "CONNACK and no more");
-    disk.release();
-    let mut acknowledged = 0;
-    for _ in 0..1_501 {
-        match client.next().await {
-            Some((0x40, body)) if body == [0, 1] => acknowledged += 1,
-            other => assert_eq!(other, Some((0xd0, Vec::new()))),
-        }
-    }
-    assert_eq!(acknowledged, 1_500, "nothing was dropped");
 }

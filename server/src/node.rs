@@ -10,17 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alarms::{AlarmOptions, AlarmWorkers};
+use alarms::AlarmWorkers;
 use anyhow::Context as _;
-use ingest::batch::BatchOptions;
-use ingest::broker::{ListenerLimits, SessionLimits, TlsFiles};
-use ingest::limits::Limits;
-use ingest::recorder::{Recorder, RecorderOptions};
+use ingest::recorder::Recorder;
 use ingest::{Broker, BrokerOptions, Submitter};
-use journal::{EmbeddedOptions, Journal};
+use journal::Journal;
 use prometheus::Registry;
 use schema::{ApiToken, DocumentBody};
-use store::{HistoryOptions, ListQuery, Store, StoreOptions};
+use store::{ListQuery, Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
@@ -30,7 +27,7 @@ use crate::api::listener::{ConnectionLimits, HttpServer};
 use crate::api::metrics::ApiMetrics;
 use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
-use crate::config::{ApiConfig, Config, HOUR_MS, HistoryConfig, JournalConfig, MqttConfig};
+use crate::config::{ApiConfig, Config, HistoryConfig, JournalConfig, MqttConfig};
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
@@ -80,7 +77,7 @@ impl Node {
             open_store(&store_dir, journal.partitions(), &config.history, &registry).await?;
         admit_admin(&folder, &store, &secret).await?;
         let upkeep = Upkeep::start(&store);
-        let submitter = Submitter::start(&journal, &BatchOptions::default(), &registry)?;
+        let submitter = Submitter::start(&journal, &config.journal.batch_options(), &registry)?;
         let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry)?);
         let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
         let broker =
@@ -177,8 +174,7 @@ fn start_recorder(
     store: &Store,
     registry: &Registry,
 ) -> anyhow::Result<Recorder> {
-    let threads = config.history.recorder_threads as usize;
-    let options = RecorderOptions { threads, ..RecorderOptions::default() };
+    let options = config.history.recorder_options();
     Recorder::start(journal, store.history(), store.attributes(), &options, registry)
         .context("cannot start the recorder")
 }
@@ -189,11 +185,7 @@ fn start_alarms(
     store: &Store,
     registry: &Registry,
 ) -> anyhow::Result<AlarmWorkers> {
-    let options = AlarmOptions {
-        threads: config.alarms.threads as usize,
-        grace_ms: i64::try_from(config.alarms.grace_ms)?,
-        ..AlarmOptions::default()
-    };
+    let options = config.alarms.options();
     AlarmWorkers::start(journal, store, &options, registry)
         .context("cannot start the alarm workers")
 }
@@ -206,38 +198,17 @@ fn start_broker(
     store: &Store,
     registry: &Registry,
 ) -> anyhow::Result<Broker> {
-    let MqttConfig { listen, tls, limits } = &config.mqtt;
-    let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
-    let tls_files = tls.listen.0.map(|_| TlsFiles {
-        certificate: tls.cert.clone(),
-        key: tls.key.clone(),
-        client_ca: file(&tls.client_ca),
-    });
+    let mqtt: &MqttConfig = &config.mqtt;
     let options = BrokerOptions {
-        plain: listen.0.into_iter().collect(),
-        tls: tls.listen.0.into_iter().collect(),
-        tls_files,
+        plain: mqtt.listen.0.into_iter().collect(),
+        tls: mqtt.tls.listen.0.into_iter().collect(),
+        tls_files: mqtt.tls_files(),
         secret: secret.as_bytes().to_vec(),
-        listener: ListenerLimits {
-            max_connections: limits.max_connections as usize,
-            max_unauthenticated: limits.max_unauthenticated as usize,
-            handshake_timeout_ms: limits.handshake_timeout_ms,
-            connect_timeout_ms: limits.connect_timeout_ms,
-            shutdown_timeout_ms: config.server.shutdown_timeout_ms / 2,
-            ..ListenerLimits::default()
-        },
-        session: SessionLimits {
-            receive_maximum: limits.receive_maximum,
-            max_keep_alive_s: limits.max_keep_alive_s,
-            ..SessionLimits::default()
-        },
-        payload: Limits {
-            max_payload_bytes: limits.max_payload_bytes as usize,
-            max_text_bytes: limits.max_payload_bytes as usize,
-            future_tolerance_ms: u64::from(limits.future_tolerance_s) * 1_000,
-            ..Limits::default()
-        },
-        ..BrokerOptions::default()
+        listener: mqtt.listener_limits(config.server.shutdown_timeout_ms / 2),
+        session: mqtt.session_limits(),
+        payload: mqtt.payload_limits(),
+        auth: mqtt.auth_limits(),
+        address: mqtt.address_limits(),
     };
     Broker::start(
         options,
@@ -260,16 +231,7 @@ async fn open_journal(
     folder: &Path,
     registry: &Registry,
 ) -> anyhow::Result<Journal> {
-    let options = EmbeddedOptions {
-        dir: folder.join(JOURNAL_DIR),
-        partitions: config.partitions,
-        segment_bytes: config.segment_bytes,
-        retention_bytes: config.retention_bytes,
-        retention_ms: u64::from(config.retention_hours) * HOUR_MS,
-        queue_bytes: usize::try_from(config.queue_bytes)?,
-        reserve_bytes: config.reserve_bytes,
-        ..EmbeddedOptions::default()
-    };
+    let options = config.options(folder.join(JOURNAL_DIR));
     let registry = registry.clone();
     // Recovery reads files: not on a thread of the runtime.
     let opened = spawn_blocking(move || Journal::open_embedded(options, &registry)).await?;
@@ -282,14 +244,7 @@ async fn open_store(
     config: &HistoryConfig,
     registry: &Registry,
 ) -> anyhow::Result<Store> {
-    let history = HistoryOptions {
-        memtable_bytes: usize::try_from(config.memtable_bytes)?,
-        memtable_age_ms: config.memtable_age_ms,
-        cache_bytes: usize::try_from(config.cache_bytes)?,
-        concurrent_queries: config.concurrent_queries as usize,
-        ..HistoryOptions::default()
-    };
-    let options = StoreOptions { dir: dir.to_owned(), partitions, history };
+    let options = StoreOptions { dir: dir.to_owned(), partitions, history: config.options() };
     let registry = registry.clone();
     let opened = spawn_blocking(move || Store::open_embedded(options, &registry)).await?;
     opened.context("cannot open the store")

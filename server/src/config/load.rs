@@ -291,6 +291,12 @@ fn together(config: &Config) -> Vec<ConfigError> {
     if config.journal.retention_bytes < 2 * config.journal.segment_bytes {
         add("`journal.retention_bytes` must be at least twice `journal.segment_bytes`");
     }
+    if (config.journal.queue_bytes as usize) < config.journal.batch.max_record_bytes {
+        add("`journal.queue_bytes` must be at least `journal.batch.max_record_bytes`");
+    }
+    if config.history.files.page_rows > config.history.files.row_group_rows {
+        add("`history.files.page_rows` must be at most `history.files.row_group_rows`");
+    }
     errors
 }
 

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod demo;
 mod directory;
+mod documents;
 mod downlink;
 mod harness;
 mod http;

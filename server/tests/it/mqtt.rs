@@ -34,9 +34,17 @@ impl Mqtt {
 
     /// Publishes telemetry at QoS 1 and waits for its PUBACK.
     pub async fn telemetry(&mut self, payload: &str) {
+        let id = self.send_telemetry(payload).await;
+        let mut answer = [0; 4];
+        timeout(ANSWER, self.stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, [0x40, 2, 0, id], "PUBACK");
+    }
+
+    /// The same without waiting; the id that the PUBACK would have.
+    pub async fn send_telemetry(&mut self, payload: &str) -> u8 {
         let topic = b"v1/devices/me/telemetry";
         let id = self.next_id;
-        self.next_id += 1;
+        self.next_id = id.checked_add(1).unwrap_or(1);
         let mut body = vec![0, u8::try_from(topic.len()).unwrap()];
         body.extend(topic);
         body.extend([0, id]);
@@ -46,8 +54,6 @@ impl Mqtt {
             .write_all(&[&[0x32, u8::try_from(body.len()).unwrap()], &body[..]].concat())
             .await
             .unwrap();
-        let mut answer = [0; 4];
-        timeout(ANSWER, self.stream.read_exact(&mut answer)).await.unwrap().unwrap();
-        assert_eq!(answer, [0x40, 2, 0, id], "PUBACK");
+        id
     }
 }

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use serde_json::Value;
 use server::client::ApiClient;
+
+use tokio::time::Instant;
 
 use super::harness::{Baken, DEADLINE, until};
 use super::mqtt::Mqtt;
@@ -13,6 +16,23 @@ async fn ready(baken: &Baken) -> (u16, Value) {
     let url = format!("{}/health/ready", baken.run.api);
     let response = reqwest::Client::new().get(url).timeout(DEADLINE).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
+}
+
+fn has(body: &Value, code: &str) -> bool {
+    body["reasons"].as_array().unwrap().iter().any(|reason| reason["code"] == code)
+}
+
+async fn connect(baken: &Baken, router: &Value) -> Mqtt {
+    let address = baken.run.mqtt.as_deref().unwrap();
+    Mqtt::connect(address, router["token"].as_str().unwrap()).await
+}
+
+/// Keeps all others from writing to a database until it is dropped.
+fn lock(dir: &Path, name: &str) -> Connection {
+    let connection = Connection::open(dir.join("store").join(name)).unwrap();
+    connection.busy_timeout(DEADLINE).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    connection
 }
 
 /// The journal's only segment.
@@ -56,4 +76,53 @@ async fn a_damaged_partition_is_told_and_the_node_still_answers() {
     let anybody = ApiClient::new(&baken.run.api, "").unwrap();
     assert_eq!(anybody.get("/health/live").await.unwrap()["status"], "live");
     baken.client().get("/tenants").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_without_room_is_told_and_recovers_with_room() {
+    let dir = tempfile::tempdir().unwrap();
+    // No disk has so much free, so that this one is as good as full.
+    let full = ["--set", "journal.reserve_bytes=1152921504606846976"];
+    let baken = Baken::start_in(dir.path(), &full).await;
+    let router = baken.router().await;
+    assert_eq!(ready(&baken).await.0, 200);
+    let mut mqtt = connect(&baken, &router).await;
+    mqtt.send_telemetry(r#"{"a":1}"#).await;
+    let body = until("the reason", async || {
+        let (status, body) = ready(&baken).await;
+        (status == 503 && has(&body, "journal_stalled")).then_some(body)
+    })
+    .await;
+    assert!(body.to_string().contains("nothing is lost"), "{body}");
+    baken.client().get("/tenants").await.unwrap();
+    baken.kill().await;
+
+    let baken = Baken::start_in(dir.path(), &["--set", "journal.reserve_bytes=0"]).await;
+    connect(&baken, &router).await.telemetry(r#"{"a":1}"#).await;
+    assert_eq!(ready(&baken).await.0, 200);
+}
+
+#[tokio::test]
+async fn readers_that_fall_behind_are_told_until_they_have_caught_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings =
+        ["journal.partitions=1", "history.max_lag_records=1", "alarms.max_lag_records=1"];
+    let args: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
+    let baken = Baken::start_in(dir.path(), &args).await;
+    let router = baken.router().await;
+    let mut mqtt = connect(&baken, &router).await;
+    let locks = [lock(dir.path(), "attributes.db"), lock(dir.path(), "alarms.db")];
+    let deadline = Instant::now() + DEADLINE;
+    let body = loop {
+        mqtt.telemetry(r#"{"a":1}"#).await;
+        let (status, body) = ready(&baken).await;
+        if has(&body, "recorder_lag") && has(&body, "alarms_lag") {
+            assert_eq!(status, 503);
+            break body;
+        }
+        assert!(Instant::now() < deadline, "{body}");
+    };
+    assert!(body.to_string().contains("up to 1 is taken as ready"), "{body}");
+    drop(locks);
+    until("readiness", async || (ready(&baken).await.0 == 200).then_some(())).await;
 }

@@ -1,9 +1,11 @@
 //! One partition's batcher: submissions in, journal records out, completions back.
 //!
-//! It takes what is queued, at once and without lingering: a lone message is a
-//! record of its own. While the journal has as many records in hand as it may,
-//! submissions gather in the queue, so records grow by themselves exactly when
-//! the journal is what limits.
+//! It never lingers while the journal is idle: a lone message is a record of its
+//! own, at once. While the journal has a record of the partition in hand, what
+//! comes gathers until that one is durable or there are rows enough for another
+//! one beside it. So a fleet that sends one message here and one there pays for
+//! a record per fsync, and not for one per message, and records grow by
+//! themselves when the journal is what limits.
 
 use std::sync::{Arc, OnceLock};
 
@@ -73,6 +75,13 @@ struct InFlight {
     _place: OwnedSemaphorePermit,
 }
 
+/// From the gathering half of the task to the completing one.
+struct Handing<'a> {
+    records: mpsc::Sender<InFlight>,
+    /// How many records the journal has in hand.
+    in_hand: &'a watch::Sender<usize>,
+}
+
 impl Batcher {
     pub(super) fn new(
         journal: Journal,
@@ -96,32 +105,43 @@ impl Batcher {
     ) {
         let metrics = self.metrics.clone();
         let (records, in_flight) = mpsc::channel(self.options.max_records_in_flight);
-        let gather = self.gather(submissions, closing, records);
-        tokio::join!(gather, complete(in_flight, metrics));
+        let in_hand = watch::Sender::new(0);
+        let gather = self.gather(submissions, closing, Handing { records, in_hand: &in_hand });
+        tokio::join!(gather, complete(in_flight, &in_hand, metrics));
     }
 
     async fn gather(
         mut self,
         mut submissions: mpsc::Receiver<Queued>,
         mut closing: watch::Receiver<bool>,
-        records: mpsc::Sender<InFlight>,
+        handing: Handing<'_>,
     ) {
         let places = Arc::new(Semaphore::new(self.options.max_records_in_flight));
+        let mut idle = handing.in_hand.subscribe();
         let mut gathered = Vec::new();
         loop {
             // First a place for the record, so that it gathers all that comes meanwhile.
             let mut place = Some(take_place(&places).await);
-            tokio::select! {
-                biased;
-                count = submissions.recv_many(&mut gathered, MAX_GATHERED) => {
-                    if count == 0 {
-                        return;
+            let mut rows = 0;
+            loop {
+                let before = gathered.len();
+                tokio::select! {
+                    biased;
+                    count = submissions.recv_many(&mut gathered, MAX_GATHERED) => {
+                        if count == 0 && gathered.is_empty() {
+                            return;
+                        }
+                        rows += gathered[before..].iter().map(Queued::rows).sum::<usize>();
+                        if count == 0 || rows >= self.options.pipelined_rows {
+                            break;
+                        }
                     }
-                }
-                // An error means that nobody is left to submit anything.
-                _ = closing.wait_for(|closing| *closing), if !submissions.is_closed() => {
-                    submissions.close();
-                    continue;
+                    // An error can't be: the sender stands in the caller.
+                    _ = idle.wait_for(|in_hand| *in_hand == 0), if !gathered.is_empty() => break,
+                    // An error means that nobody is left to submit anything.
+                    _ = closing.wait_for(|closing| *closing), if !submissions.is_closed() => {
+                        submissions.close();
+                    }
                 }
             }
             for queued in gathered.drain(..) {
@@ -133,7 +153,7 @@ impl Batcher {
                     Some(place) => place,
                     None => take_place(&places).await,
                 };
-                self.hand_over(closed, place, &records).await;
+                self.hand_over(closed, place, &handing).await;
             }
         }
     }
@@ -180,12 +200,7 @@ impl Batcher {
         }
     }
 
-    async fn hand_over(
-        &self,
-        closed: Closed,
-        place: OwnedSemaphorePermit,
-        records: &mpsc::Sender<InFlight>,
-    ) {
+    async fn hand_over(&self, closed: Closed, place: OwnedSemaphorePermit, handing: &Handing<'_>) {
         let Closed { record, waiters, goes_on } = closed;
         self.metrics.records.inc();
         self.metrics.rows.inc_by(u64::from(record.rows));
@@ -193,7 +208,8 @@ impl Batcher {
         match self.journal.submit(self.partition, record).await {
             Ok(pending) => {
                 let in_flight = InFlight { pending, waiters, goes_on, _place: place };
-                let sent = records.send(in_flight).await;
+                handing.in_hand.send_modify(|in_hand| *in_hand += 1);
+                let sent = handing.records.send(in_flight).await;
                 assert!(sent.is_ok(), "the other half of this task takes records until we end");
             }
             Err(error) => answer(waiters, goes_on.as_ref(), &Err(error.into()), &self.metrics),
@@ -249,9 +265,14 @@ async fn take_place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 }
 
 /// Answers submissions in the order of their records.
-async fn complete(mut in_flight: mpsc::Receiver<InFlight>, metrics: PartitionMetrics) {
+async fn complete(
+    mut in_flight: mpsc::Receiver<InFlight>,
+    in_hand: &watch::Sender<usize>,
+    metrics: PartitionMetrics,
+) {
     while let Some(InFlight { pending, waiters, goes_on, _place }) = in_flight.recv().await {
         let result = pending.await.map(drop).map_err(SubmitError::from);
+        in_hand.send_modify(|in_hand| *in_hand -= 1);
         if let Some(first) = waiters.first() {
             metrics.durable_seconds.observe(first.waiter.since.elapsed().as_secs_f64());
         }

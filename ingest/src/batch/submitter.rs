@@ -41,6 +41,10 @@ pub struct BatchOptions {
     /// Records of one partition that the journal may have in hand while the
     /// next is being gathered.
     pub max_records_in_flight: usize,
+    /// While the journal has a record of the partition in hand, the next one is
+    /// worth its own cost only with as many rows; fewer wait for that one, and
+    /// share the fsync that they would have waited for anyway.
+    pub pipelined_rows: usize,
 }
 
 impl Default for BatchOptions {
@@ -50,6 +54,7 @@ impl Default for BatchOptions {
             max_record_rows: 16_384,
             max_record_bytes: 4 << 20,
             max_records_in_flight: 4,
+            pipelined_rows: 1_024,
         }
     }
 }
@@ -98,6 +103,12 @@ struct Lane {
 pub(super) struct Queued {
     pub submission: Submission,
     pub waiter: Waiter,
+}
+
+impl Queued {
+    pub(super) fn rows(&self) -> usize {
+        self.submission.rows.as_slice().len()
+    }
 }
 
 /// Who waits for a submission, and the room that it takes until it is durable.

@@ -229,6 +229,40 @@ async fn a_queue_that_is_full_makes_submitters_wait_and_nothing_is_lost() {
     assert_eq!(gauge(&registry, "baken_batch_queue_bytes"), 0.0);
 }
 
+/// Small submissions beside a record that the journal has in hand would each
+/// cost a record, and be durable no sooner.
+#[tokio::test]
+async fn what_comes_beside_a_record_in_hand_gathers_unless_it_is_much() {
+    for (pipelined_rows, expected) in [(1_024, 1), (1, 4)] {
+        let dir = TempDir::new().unwrap();
+        let options = EmbeddedOptions {
+            dir: dir.path().join("journal"),
+            partitions: 1,
+            // More than any disk has free: the first record stays in hand.
+            reserve_bytes: u64::MAX,
+            ..EmbeddedOptions::default()
+        };
+        let journal = Journal::open_embedded(options, &Registry::new()).unwrap();
+        let registry = Registry::new();
+        let options = BatchOptions { pipelined_rows, ..BatchOptions::default() };
+        let submitter = Submitter::start(&journal, &options, &registry).unwrap();
+        let mut completions = Vec::new();
+        for number in 0..30 {
+            let rows = readings(&submitter, 1, number, 1);
+            completions.push(submitter.submit(PARTITION, rows).await.unwrap());
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(counter(&registry, "baken_batch_records_total"), expected, "{pipelined_rows}");
+        let (closed, ()) = tokio::join!(submitter.close(), journal.close());
+        let () = closed;
+        for completion in completions {
+            completion.await.unwrap_err();
+        }
+    }
+}
+
 #[tokio::test]
 async fn closing_answers_all_and_takes_no_more() {
     let dir = TempDir::new().unwrap();
@@ -275,4 +309,11 @@ pub fn gauge(registry: &Registry, name: &str) -> f64 {
     let family = families.iter().find(|family| family.name() == name);
     let family = family.unwrap_or_else(|| panic!("no metric {name}"));
     family.get_metric().iter().map(|metric| metric.get_gauge().get_value()).sum()
+}
+
+fn counter(registry: &Registry, name: &str) -> u64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == name);
+    let family = family.unwrap_or_else(|| panic!("no metric {name}"));
+    family.get_metric().iter().map(|metric| metric.get_counter().get_value() as u64).sum()
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::{Position, Record, RecordKind};
@@ -41,9 +41,21 @@ pub(super) enum Taken {
     Closed,
 }
 
+/// What the writer asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Want {
+    /// The most bytes of a group, unless its one record is larger.
+    pub limit_bytes: usize,
+    /// How long to wait for a first record.
+    pub patience: Duration,
+    /// A group is taken at the earliest then, unless enough waits.
+    pub not_before: Option<Instant>,
+}
+
 #[derive(Debug, Default)]
 struct Inside {
     records: VecDeque<Queued>,
+    bytes: usize,
     closing: bool,
 }
 
@@ -53,15 +65,18 @@ pub(super) struct Queue {
     changed: Condvar,
     room: Semaphore,
     limit_bytes: usize,
+    /// With as many bytes a group waits for nothing more.
+    enough_bytes: usize,
 }
 
 impl Queue {
-    pub(super) fn new(limit_bytes: usize) -> Self {
+    pub(super) fn new(limit_bytes: usize, enough_bytes: usize) -> Self {
         Self {
             inside: Mutex::default(),
             changed: Condvar::new(),
             room: Semaphore::new(limit_bytes),
             limit_bytes,
+            enough_bytes,
         }
     }
 
@@ -100,46 +115,57 @@ impl Queue {
             return Err(AppendError::Closed);
         }
         permits.forget();
+        let before = inside.bytes;
+        inside.bytes += queued.frame_bytes();
         inside.records.push_back(queued);
         let is_first = inside.records.len() == 1;
+        let is_enough = before < self.enough_bytes && inside.bytes >= self.enough_bytes;
         drop(inside);
-        if is_first {
+        if is_first || is_enough {
             self.changed.notify_one();
         }
         Ok(Pending(pending))
     }
 
-    /// Moves the next group to `group`, which is empty: as many records as fit
-    /// `limit_bytes`, at least one. Waits at most `patience` for the first.
-    pub(super) fn take(
-        &self,
-        group: &mut Vec<Queued>,
-        limit_bytes: usize,
-        patience: Duration,
-    ) -> Taken {
-        let mut inside = self.lock();
-        if inside.records.is_empty() && !inside.closing {
-            (inside, _) = self
-                .changed
-                .wait_timeout_while(inside, patience, |inside| {
-                    inside.records.is_empty() && !inside.closing
-                })
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Moves the next group to `group`, which is empty: as many records as fit,
+    /// at least one.
+    pub(super) fn take(&self, group: &mut Vec<Queued>, want: Want) -> Taken {
+        let mut inside = self.wait(self.lock(), want.patience, |inside| inside.records.is_empty());
         if inside.records.is_empty() {
             return if inside.closing { Taken::Closed } else { Taken::Idle };
+        }
+        if let Some(not_before) = want.not_before {
+            let pause = not_before.saturating_duration_since(Instant::now());
+            inside = self.wait(inside, pause, |inside| inside.bytes < self.enough_bytes);
         }
         let mut bytes = 0;
         let mut count = 0;
         for record in &inside.records {
-            bytes += record.frame_bytes();
-            if count > 0 && bytes > limit_bytes {
+            if count > 0 && bytes + record.frame_bytes() > want.limit_bytes {
                 break;
             }
+            bytes += record.frame_bytes();
             count += 1;
         }
+        inside.bytes -= bytes;
         group.extend(inside.records.drain(..count));
         Taken::Group
+    }
+
+    /// Waits while `longer` says so and the queue is open, at most `pause`.
+    fn wait<'a>(
+        &self,
+        inside: MutexGuard<'a, Inside>,
+        pause: Duration,
+        longer: impl Fn(&Inside) -> bool,
+    ) -> MutexGuard<'a, Inside> {
+        if pause.is_zero() || inside.closing || !longer(&inside) {
+            return inside;
+        }
+        self.changed
+            .wait_timeout_while(inside, pause, |inside| !inside.closing && longer(inside))
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -160,16 +186,14 @@ impl Queue {
 
     /// Waits until the queue is closed, at most `patience`; answers whether it is.
     pub(super) fn wait_closed(&self, patience: Duration) -> bool {
-        let (inside, _) = self
-            .changed
-            .wait_timeout_while(self.lock(), patience, |inside| !inside.closing)
-            .unwrap_or_else(PoisonError::into_inner);
-        inside.closing
+        self.wait(self.lock(), patience, |_| true).closing
     }
 
     /// Drops all that waits; their submitters see the journal closed.
     pub(super) fn abandon(&self) {
-        self.lock().records.clear();
+        let mut inside = self.lock();
+        inside.records.clear();
+        inside.bytes = 0;
     }
 
     /// A panic while it is held leaves a whole queue, so poison says nothing.

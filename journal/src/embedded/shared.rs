@@ -78,7 +78,7 @@ impl Shared {
             meta,
             partitions: partitions.collect(),
             segments: RwLock::new(recovered.segments.clone()),
-            queue: Queue::new(options.queue_bytes),
+            queue: Queue::new(options.queue_bytes, options.commit_enough_bytes),
             writing: Mutex::new(Writing::Writable),
             holds: Mutex::default(),
             held_back: Mutex::default(),

@@ -20,7 +20,7 @@ use schema::{Position, TimestampMs};
 use super::folder::FolderLock;
 use super::frame::{FrameHeader, align};
 use super::group::{Frames, Target};
-use super::queue::{Queued, Taken};
+use super::queue::{Queued, Taken, Want};
 use super::recovery::{Active, Recovered};
 use super::retention::retain;
 use super::segment::{Segment, SegmentHeader, frames_start};
@@ -82,13 +82,22 @@ impl Writer {
 
     fn write(mut self) {
         let patience = Duration::from_millis(self.shared.options.retention_check_ms);
-        let group_bytes = self.shared.options.group_bytes;
+        let options = &self.shared.options;
+        let (limit_bytes, interval_ms) = (options.group_bytes, options.commit_interval_ms);
+        let mut not_before = None;
         loop {
             if self.shared.queue.is_empty() {
                 self.mark();
             }
-            match self.shared.queue.take(&mut self.group, group_bytes, patience) {
-                Taken::Group => self.commit(),
+            match self
+                .shared
+                .queue
+                .take(&mut self.group, Want { limit_bytes, patience, not_before })
+            {
+                Taken::Group => {
+                    not_before = Some(Instant::now() + Duration::from_millis(interval_ms));
+                    self.commit();
+                }
                 Taken::Idle => {}
                 Taken::Closed => break,
             }

@@ -1,6 +1,6 @@
 //! What the folder adds to what every backend does.
 
-use journal::{AppendError, Journal, OpenError, Writing};
+use journal::{AppendError, EmbeddedOptions, Journal, OpenError, Writing};
 use schema::{PartitionId, Position};
 
 use crate::conformance::conforms;
@@ -199,4 +199,46 @@ async fn metrics_say_what_was_done_and_where_things_stand() {
         assert_eq!(metric(name, labels), value, "{name} {labels:?}");
     }
     assert_eq!(journal.bounds(PartitionId(2)).next, Position(0));
+}
+
+/// Commits so far, and records of all of them.
+fn commits(registry: &prometheus::Registry) -> (u64, f64) {
+    let families = registry.gather();
+    let family = families.iter().find(|f| f.name() == "baken_journal_commit_records").unwrap();
+    let histogram = family.get_metric()[0].get_histogram();
+    (histogram.get_sample_count(), histogram.get_sample_sum())
+}
+
+#[tokio::test]
+async fn small_records_that_come_soon_after_a_commit_share_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = prometheus::Registry::new();
+    let options = EmbeddedOptions { commit_interval_ms: 1_000, ..options(dir.path()) };
+    let journal = Journal::open_embedded(options, &registry).unwrap();
+    append(&journal, P0, b"first").await;
+    let mut pending = Vec::new();
+    for number in 0..10_u8 {
+        let partition = PartitionId(u16::from(number % 3));
+        pending.push(journal.submit(partition, record(vec![number])).await.unwrap());
+    }
+    for pending in pending {
+        pending.await.unwrap();
+    }
+    assert_eq!(commits(&registry), (2, 11.0));
+}
+
+#[tokio::test]
+async fn enough_bytes_are_committed_without_waiting_for_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = prometheus::Registry::new();
+    let options = EmbeddedOptions {
+        commit_interval_ms: 1_000,
+        commit_enough_bytes: 1,
+        ..options(dir.path())
+    };
+    let journal = Journal::open_embedded(options, &registry).unwrap();
+    for number in 0..20_u8 {
+        append(&journal, P0, &[number]).await;
+    }
+    assert_eq!(commits(&registry), (20, 20.0));
 }

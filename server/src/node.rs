@@ -111,8 +111,9 @@ impl Node {
             mqtt: first(state.broker.plain_addresses()),
             mqtt_tls: first(state.broker.tls_addresses()),
         };
-        folder.write_run_file(&run)?;
+        // Before the file says that the node is there to be asked.
         state.health.enter(Phase::Serving);
+        folder.write_run_file(&run)?;
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
         Ok(Self { state, recorder, upkeep, http, run, folder })
     }

@@ -18,6 +18,11 @@ async fn ready(baken: &Baken) -> (u16, Value) {
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
+async fn assert_ready(baken: &Baken) {
+    let (status, body) = ready(baken).await;
+    assert_eq!(status, 200, "{body}");
+}
+
 fn has(body: &Value, code: &str) -> bool {
     body["reasons"].as_array().unwrap().iter().any(|reason| reason["code"] == code)
 }
@@ -53,7 +58,7 @@ async fn a_damaged_partition_is_told_and_the_node_still_answers() {
     for number in 0..5 {
         mqtt.telemetry(&format!(r#"{{"a":{number}}}"#)).await;
     }
-    assert_eq!(ready(&baken).await.0, 200);
+    assert_ready(&baken).await;
     baken.kill().await;
 
     // A byte in the middle of the first record, an Arrow stream that begins
@@ -85,7 +90,7 @@ async fn a_journal_without_room_is_told_and_recovers_with_room() {
     let full = ["--set", "journal.reserve_bytes=1152921504606846976"];
     let baken = Baken::start_in(dir.path(), &full).await;
     let router = baken.router().await;
-    assert_eq!(ready(&baken).await.0, 200);
+    assert_ready(&baken).await;
     let mut mqtt = connect(&baken, &router).await;
     mqtt.send_telemetry(r#"{"a":1}"#).await;
     let body = until("the reason", async || {
@@ -99,7 +104,7 @@ async fn a_journal_without_room_is_told_and_recovers_with_room() {
 
     let baken = Baken::start_in(dir.path(), &["--set", "journal.reserve_bytes=0"]).await;
     connect(&baken, &router).await.telemetry(r#"{"a":1}"#).await;
-    assert_eq!(ready(&baken).await.0, 200);
+    assert_ready(&baken).await;
 }
 
 #[tokio::test]

@@ -134,7 +134,8 @@ fn measure((name, conditions, high_each): &Mix) {
                 number += 1;
                 // High for one reading in a hundred: it raises, the next clears.
                 let high = *high_each > 0
-                    && (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % *high_each == 0;
+                    && (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40)
+                        .is_multiple_of(*high_each);
                 let value = if high { 90.0 } else { 20.0 + (number % 97) as f64 * 0.1 };
                 let cause = Cause::Record { position: Position(number), row: 0 };
                 let values = [(key, Value::Number(value))];

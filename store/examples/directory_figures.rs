@@ -101,7 +101,7 @@ async fn location(directory: &Directory, tenant: TenantId, name: &str) -> Outcom
 }
 
 fn router(location: LocationId, name: &str) -> NewRouter {
-    let hash = format!("{:0>64}", format!("{name}").replace(' ', "0"));
+    let hash = format!("{:0>64}", name.replace(' ', "0"));
     let credentials = Credentials::AccessToken { hash };
     NewRouter { location, name: name.to_owned(), credentials, enabled: true }
 }

@@ -134,40 +134,83 @@ fn readings(
 ) -> Result<Applied, ApplyError> {
     let mut applied = Applied { rows: rows.len() as u64, ..Applied::default() };
     let keys = intern(engine, rows);
-    let (ids, times, indexes) = (rows.devices(), rows.observed_at_ms(), rows.key_indexes());
+    let indexes = rows.key_indexes();
     let mut values: Vec<(KeyIndex, Value<'_>)> = Vec::new();
     let mut known: Option<(u64, Option<DeviceIndex>)> = None;
+    let mut ahead: Vec<Group> = Vec::with_capacity(AHEAD);
     let mut first = 0;
     while first < rows.len() {
-        let same = |row: usize| ids[row] == ids[first] && times[row] == times[first];
-        let mut end = first + 1;
-        while end < rows.len() && same(end) {
-            end += 1;
-        }
-        let device = match known {
-            Some((id, device)) if id == ids[first] => device,
-            _ => devices.find(engine, DeviceId(ids[first]), position)?,
-        };
-        known = Some((ids[first], device));
-        if let Some(device) = device {
+        first = look_ahead(engine, rows, &keys, first, &mut ahead);
+        for group in &ahead {
+            let id = rows.devices()[group.first];
+            let device = match (group.device, known) {
+                (Some(device), _) => Some(device),
+                (None, Some((last, device))) if last == id => device,
+                (None, _) => devices.find(engine, DeviceId(id), position)?,
+            };
+            known = Some((id, device));
+            let Some(device) = device else {
+                applied.unknown_device += (group.end - group.first) as u64;
+                continue;
+            };
             values.clear();
-            values.extend((first..end).filter_map(|row| {
+            values.extend((group.first..group.end).filter_map(|row| {
                 rows.value(row).map(|value| (keys[usize::from(indexes[row])], value))
             }));
-            let group = Readings {
+            let readings = Readings {
                 device,
-                at: rows.observed_at(first),
-                received_at: rows.received_at(first),
-                cause: cause(position, first),
+                at: rows.observed_at(group.first),
+                received_at: rows.received_at(group.first),
+                cause: cause(position, group.first),
                 values: &values,
             };
-            engine.readings(&group, out);
-        } else {
-            applied.unknown_device += (end - first) as u64;
+            engine.readings(&readings, out);
         }
-        first = end;
     }
     Ok(applied)
+}
+
+/// Groups whose devices are fetched from memory together. A record jumps from
+/// device to device, so with many devices each one is far away; that way their
+/// fetches overlap. All of them fit in the processor's first cache.
+const AHEAD: usize = 64;
+
+/// Rows of one device at one time.
+struct Group {
+    first: usize,
+    end: usize,
+    /// None if it has not been met yet.
+    device: Option<DeviceIndex>,
+}
+
+/// The groups that begin at `first`, with their devices brought near. Returns
+/// where the next one begins.
+fn look_ahead(
+    engine: &Engine,
+    rows: &RecordRows,
+    keys: &[KeyIndex],
+    mut first: usize,
+    ahead: &mut Vec<Group>,
+) -> usize {
+    let (ids, times, indexes) = (rows.devices(), rows.observed_at_ms(), rows.key_indexes());
+    ahead.clear();
+    while first < rows.len() && ahead.len() < AHEAD {
+        let (id, at) = (ids[first], times[first]);
+        let others = ids[first..].iter().zip(&times[first..]);
+        let end = first + others.take_while(|other| other == &(&id, &at)).count();
+        let device = match ahead.last() {
+            Some(last) if ids[last.first] == id => last.device,
+            _ => engine.device(DeviceId(id)),
+        };
+        ahead.push(Group { first, end, device });
+        first = end;
+    }
+    for group in &*ahead {
+        if let Some(device) = group.device {
+            engine.bring_near(device, keys[usize::from(indexes[group.first])]);
+        }
+    }
+    first
 }
 
 fn intern(engine: &mut Engine, rows: &RecordRows) -> Vec<KeyIndex> {

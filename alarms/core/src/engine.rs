@@ -192,6 +192,12 @@ impl Engine {
         (self.world.devices.len(), series)
     }
 
+    /// Brings what [`Engine::readings`] looks at first into the processor's
+    /// cache. It changes nothing, and several calls in a row overlap.
+    pub fn bring_near(&self, device: DeviceIndex, key: KeyIndex) {
+        self.world.device(device.0).bring_near(key.0);
+    }
+
     /// Takes in what one device observed at one time.
     pub fn readings(&mut self, readings: &Readings<'_>, out: &mut Vec<Transition>) {
         self.advance(readings.received_at, out);

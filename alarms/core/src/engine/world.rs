@@ -1,6 +1,7 @@
 //! Who there is and what was last said: devices, locations, tenants, keys.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use schema::{Cause, DeviceId, LocationId, TenantId};
@@ -116,6 +117,16 @@ impl Device {
             return Ok(guess);
         }
         self.cells.binary_search_by_key(&key, |cell| cell.key)
+    }
+
+    /// Reads what a reading looks at: all cache lines of the device, and the cell.
+    pub fn bring_near(&self, key: u32) {
+        let times = (self.deadline, self.received, self.queued);
+        let places = (self.tenant, self.class, self.watched, self.held.is_some());
+        let lengths = (self.states.len(), self.attributes.len(), self.id);
+        let first = self.cells.first().map_or(0, |cell| cell.key);
+        let cell = self.cells.get(key.wrapping_sub(first) as usize);
+        black_box((times, places, lengths, cell.map(|cell| (cell.list, cell.at))));
     }
 
     pub fn state_place(&self, rule: u32) -> Result<usize, usize> {

@@ -4,6 +4,7 @@
 //! Numbers are given out in order of first sight and never change once a flush
 //! has stored them; until then a replay of the journal gives them out anew.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -39,9 +40,6 @@ pub(super) struct Catalog {
     key_ids: HashMap<Arc<str>, u32, Hash>,
     ids: HashMap<(u64, u32), u32, Hash>,
     devices: HashMap<u64, Vec<u32>, Hash>,
-    /// The series of the row before: keys come in the same order with each
-    /// message, so the next row's is mostly the next number.
-    last: u32,
     /// The newest row of each series; texts of text rows lie in `latest_texts`.
     latest: Vec<Row>,
     latest_texts: HashMap<u32, Vec<u8>, Hash>,
@@ -72,6 +70,34 @@ impl Catalog {
         id
     }
 
+    /// The series of the next rows, as far as they are known, with their newest
+    /// rows brought into the processor's cache: the fetches of many overlap.
+    pub fn look_ahead(
+        &self,
+        next: impl Iterator<Item = (DeviceId, u32)>,
+        found: &mut [Option<SeriesId>],
+    ) {
+        let mut last = (DeviceId(0), u32::MAX);
+        for (found, (device, key)) in found.iter_mut().zip(next) {
+            // Keys of a device come in the same order with each message, so the
+            // next row's series is mostly the next number.
+            let guess = SeriesId(last.1.wrapping_add(1));
+            *found = match last.0 == device && self.is(guess, device, key) {
+                true => Some(guess),
+                false => self.ids.get(&(device.0, key)).map(|id| SeriesId(*id)),
+            };
+            if let Some(id) = *found {
+                last = (device, id.0);
+                black_box(self.latest[id.0 as usize].observed_at);
+            }
+        }
+    }
+
+    fn is(&self, id: SeriesId, device: DeviceId, key: u32) -> bool {
+        let series = self.names.series.get(id.0 as usize);
+        series.is_some_and(|series| series.device == device && series.key == key)
+    }
+
     /// The series of a device and key, made if it is new.
     pub fn resolve(
         &mut self,
@@ -79,16 +105,7 @@ impl Catalog {
         key: u32,
         tenant: impl FnOnce() -> TenantId,
     ) -> Result<SeriesId, Full> {
-        let guess = self.last.wrapping_add(1);
-        if let Some(series) = self.names.series.get(guess as usize)
-            && series.device == device
-            && series.key == key
-        {
-            self.last = guess;
-            return Ok(SeriesId(guess));
-        }
         if let Some(id) = self.ids.get(&(device.0, key)) {
-            self.last = *id;
             return Ok(SeriesId(*id));
         }
         let tenant = tenant();
@@ -97,7 +114,6 @@ impl Catalog {
         self.latest.push(Row { observed_at: i64::MIN, bits: 0, kind: ValueKind::Integer });
         self.ids.insert((device.0, key), id);
         self.devices.entry(device.0).or_default().push(id);
-        self.last = id;
         Ok(SeriesId(id))
     }
 

@@ -18,6 +18,11 @@ use super::memtable::{Frozen, Memtable, Slice};
 use super::metrics::Metrics;
 use super::options::HistoryOptions;
 
+/// Rows whose series are fetched from memory together. A record jumps from
+/// series to series, so with many series each one is far away; that way their
+/// fetches overlap.
+const AHEAD: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Partition {
     pub id: PartitionId,
@@ -120,13 +125,24 @@ impl State {
         let (devices, keys) = (rows.devices(), rows.key_indexes());
         let times = rows.observed_at_ms();
         let (mut taken, mut dropped) = (0u64, 0);
+        let mut ahead = [None; AHEAD];
         for row in 0..rows.len() {
+            if row % AHEAD == 0 {
+                let next = devices[row..].iter().zip(&keys[row..]);
+                let next = next.map(|(id, key)| (DeviceId(*id), local[usize::from(*key)]));
+                self.catalog.look_ahead(next, &mut ahead);
+            }
             let Some(value) = rows.value(row) else { continue };
-            let key = local[usize::from(keys[row])];
-            let id = self
-                .catalog
-                .resolve(DeviceId(devices[row]), key, || rows.origin(row).tenant)
-                .map_err(|_| Unwritten)?;
+            let id = match ahead[row % AHEAD] {
+                Some(id) => id,
+                None => {
+                    let key = local[usize::from(keys[row])];
+                    let tenant = || rows.origin(row).tenant;
+                    self.catalog
+                        .resolve(DeviceId(devices[row]), key, tenant)
+                        .map_err(|_| Unwritten)?
+                }
+            };
             self.catalog.observe(id, times[row], value);
             dropped += self.active.push(id, times[row], value, options.chunk_rows);
             taken += 1;

@@ -4,6 +4,7 @@ use hashbrown::HashMap;
 use schema::DeviceId;
 
 use super::super::topics::{Down, Form, Up};
+use super::devices::Devices;
 use super::publish::count;
 use super::requests::{Question, ReplyTo, Scopes};
 use super::{Action, Flow, Now, Output, Refusal, Session, Wanted};
@@ -21,7 +22,7 @@ impl Session {
         out: &mut Output,
     ) -> Result<Flow, Rejection> {
         let cold = self.cold.get_or_insert_default();
-        let device = |name: &str| answer(&cold.devices, &cold.refused, name);
+        let device = |name: &str| answer(&mut cold.devices, &cold.refused, name);
         let context = Context::new(&self.rules.payload, &self.tenancy.tenant.settings, now.wall);
         let (telemetry, attributes) = (out.telemetry.len(), out.attributes.len());
         let keys = &mut self.keys;
@@ -71,7 +72,7 @@ impl Session {
     pub(super) fn gateway_disconnect(&mut self, payload: &[u8]) -> Result<(), Rejection> {
         let body = decode::disconnect(payload)?;
         if let Some(cold) = &mut self.cold {
-            cold.devices.remove(&*body.device);
+            cold.devices.remove(&body.device);
         }
         Ok(())
     }
@@ -118,7 +119,7 @@ impl Session {
         out: &mut Output,
     ) -> Result<Option<DeviceId>, Rejection> {
         let cold = self.cold();
-        match answer(&cold.devices, &cold.refused, name) {
+        match answer(&mut cold.devices, &cold.refused, name) {
             DeviceAnswer::Known(device) => Ok(Some(device)),
             DeviceAnswer::Refused(rejection) => {
                 cold.refused.clear();
@@ -151,16 +152,15 @@ impl Session {
             cold.devices.clear();
         }
         for (name, answer) in answers {
-            let name = name.into_boxed_str();
             match answer {
                 Ok(device) => {
                     if takes_attributes {
                         out.actions.push(Action::FetchUndelivered { device });
                     }
-                    cold.devices.insert(name, device);
+                    cold.devices.insert(&name, device);
                 }
                 Err(rejection) => {
-                    cold.refused.insert(name, rejection);
+                    cold.refused.insert(name.into_boxed_str(), rejection);
                 }
             }
         }
@@ -170,30 +170,30 @@ impl Session {
     /// under their name any more.
     pub(crate) fn retain_devices(&mut self, keep: impl Fn(&str, DeviceId) -> bool) {
         if let Some(cold) = &mut self.cold {
-            cold.devices.retain(|name, device| keep(name, *device));
+            cold.devices.retain(keep);
         }
     }
 
     /// The name under which a device is known here.
     pub(super) fn name_of(&self, device: DeviceId) -> Option<&str> {
         let devices = &self.cold.as_ref()?.devices;
-        devices.iter().find(|(_, known)| **known == device).map(|(name, _)| &**name)
+        devices.iter().find(|(_, known)| *known == device).map(|(name, _)| name)
     }
 
     /// Asks for what the devices behind the router have missed.
     pub(super) fn fetch_undelivered_behind(&self, out: &mut Output) {
-        for &device in self.cold.iter().flat_map(|cold| cold.devices.values()) {
+        for (_, device) in self.cold.iter().flat_map(|cold| cold.devices.iter()) {
             out.actions.push(Action::FetchUndelivered { device });
         }
     }
 }
 
 fn answer(
-    devices: &HashMap<Box<str>, DeviceId>,
+    devices: &mut Devices,
     refused: &HashMap<Box<str>, Rejection>,
     name: &str,
 ) -> DeviceAnswer {
-    if let Some(&device) = devices.get(name) {
+    if let Some(device) = devices.find(name) {
         DeviceAnswer::Known(device)
     } else if let Some(rejection) = refused.get(name) {
         DeviceAnswer::Refused(rejection.clone())

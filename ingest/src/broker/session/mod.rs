@@ -7,6 +7,7 @@
 //! so in an [`Action`] and goes on when it is told the answer.
 
 mod acks;
+mod devices;
 mod downlink;
 mod gateway;
 mod goodbye;
@@ -34,6 +35,7 @@ pub(crate) use rates::TenantMeter;
 pub(crate) use requests::{Answer, Question, Values};
 
 use self::acks::Acks;
+use self::devices::Devices;
 use self::downlink::Downlink;
 use self::rates::Rates;
 use self::requests::Held;
@@ -141,7 +143,7 @@ struct Cold {
     /// Topics behind the client's aliases, by alias - 1.
     aliases: Vec<Option<Box<[u8]>>>,
     /// Devices behind the router that have spoken or were connected.
-    devices: HashMap<Box<str>, DeviceId>,
+    devices: Devices,
     /// Names that the message being offered again may not use.
     refused: HashMap<Box<str>, crate::decode::Rejection>,
     held: Held,

@@ -51,7 +51,7 @@ clients: release ## real MQTT clients against the release binary
 	server/tests/clients/run
 
 demo-check: release ## the demo must raise and clear its alarm
-	target/release/baken demo --until-alarm --json target/demo.json
+	target/release/baken demo --data target/demo-data --until-alarm --json target/demo.json
 
 crash-check: release ## a few SIGKILLs under load, then the audit
 	target/release/loadtest crash --kills 4 --seconds 20 --json target/crash.json

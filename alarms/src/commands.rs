@@ -199,6 +199,7 @@ impl AlarmCommands {
             rule: alarm.rule,
             severity: alarm.severity,
             by: by.into(),
+            provenance: None,
             action,
         };
         let command = Command { at: now(), tenant: alarm.tenant, body };

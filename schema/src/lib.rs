@@ -5,6 +5,7 @@
 //! them. It never performs IO, reads a clock or starts a task.
 
 mod alarm;
+mod author;
 mod document;
 mod ids;
 mod partition;
@@ -17,6 +18,7 @@ pub use alarm::{
     ParseIdError, ParseSeverityError, ProfileId, Reference, RuleId, Schedule, Severity,
     SuppressReason, Transition, TransitionId, TransitionKind,
 };
+pub use author::{Author, Provenance};
 pub use document::{
     ApiToken, Credentials, Device, Document, DocumentBody, DocumentKind, Location, MAX_NAME_BYTES,
     Router, Tenant, TenantSettings,

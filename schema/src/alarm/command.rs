@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{AlarmId, AlarmProfile, ProfileId, RuleId, Severity};
-use crate::{DeviceId, LocationId, TenantId, TimestampMs};
+use crate::{DeviceId, LocationId, Provenance, TenantId, TimestampMs};
 
 /// One command with its place in time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub enum CommandBody {
         rule: RuleId,
         severity: Severity,
         by: Arc<str>,
+        /// By which token and from where, where a person did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provenance: Option<Arc<Provenance>>,
         action: AlarmAction,
     },
     /// A new or a changed profile; an older version than the one in force is ignored.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Severity;
-use crate::{DeviceId, LocationId, Position, TenantId, TimestampMs};
+use crate::{DeviceId, LocationId, Position, Provenance, TenantId, TimestampMs};
 
 /// A text that is no alarm or transition id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -208,6 +208,8 @@ pub struct Transition {
     pub cause: Cause,
     /// Who did it, where a person did.
     pub by: Option<Arc<str>>,
+    /// By which token and from where they did it.
+    pub provenance: Option<Arc<Provenance>>,
     /// The rule's description with its values filled in.
     pub description: String,
     /// The values of the rule's keys as they stood, in the rule's order; JSON scalars.

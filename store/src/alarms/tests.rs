@@ -25,6 +25,7 @@ fn transition(id: u128, alarm: u128, at: i64, kind: TransitionKind) -> Transitio
         severity: Severity::Major,
         cause: Cause::Deadline,
         by: None,
+        provenance: None,
         description: "Too warm".to_owned(),
         values: vec![("temperature".into(), serde_json::json!(at))],
     }

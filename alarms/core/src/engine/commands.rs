@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schema::{
     AlarmAction, AlarmId, AlarmProfile, Cause, ClearReason, Command, CommandBody, DeviceId,
-    LocationId, Originator, ProfileId, RuleId, Severity, TenantId, TimestampMs, Transition,
+    LocationId, Originator, ProfileId, Provenance, RuleId, Severity, TenantId, TimestampMs, Transition,
     TransitionKind, Value,
 };
 
@@ -26,6 +26,7 @@ struct Deed<'a> {
     rule: &'a RuleId,
     severity: Severity,
     by: &'a Arc<str>,
+    provenance: Option<&'a Arc<Provenance>>,
     action: &'a AlarmAction,
     at: TimestampMs,
     cause: Cause,
@@ -44,7 +45,16 @@ impl Engine {
     ) -> Result<(), Report> {
         self.advance(command.at, out);
         match &command.body {
-            CommandBody::Alarm { alarm, device, location, rule, severity, by, action } => {
+            CommandBody::Alarm {
+                alarm,
+                device,
+                location,
+                rule,
+                severity,
+                by,
+                provenance,
+                action,
+            } => {
                 self.deed(
                     &Deed {
                         alarm: *alarm,
@@ -54,6 +64,7 @@ impl Engine {
                         rule,
                         severity: *severity,
                         by,
+                        provenance: provenance.as_ref(),
                         action,
                         at: command.at,
                         cause,
@@ -377,6 +388,7 @@ fn do_to(
     let trigger = Trigger::change(deed.cause, deed.at.0);
     let mut transition = scene.transition(alarm, kind, deed.at.0, trigger);
     transition.by = Some(deed.by.clone());
+    transition.provenance = deed.provenance.cloned();
     out.push(transition);
     let latched = rule_state.on.as_ref().is_some_and(|on| on.latched);
     match deed.action {
@@ -418,6 +430,7 @@ impl Deed<'_> {
             severity: self.severity,
             cause: self.cause,
             by: Some(self.by.clone()),
+            provenance: self.provenance.cloned(),
             description: String::new(),
             values: Vec::new(),
         }

@@ -147,6 +147,7 @@ impl<'a> Scene<'a> {
             severity: alarm.severity,
             cause: trigger.cause,
             by: None,
+            provenance: None,
             description: self.describe(alarm.severity),
             values: values.collect(),
         }
@@ -190,6 +191,7 @@ impl<'a> Scene<'a> {
             severity: Severity::Major,
             cause: trigger.cause,
             by: None,
+            provenance: None,
             description: format!(
                 "Rule {} has {limit} active alarms, its limit; further ones are not raised until some are cleared",
                 self.rule.id.key

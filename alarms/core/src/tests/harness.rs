@@ -229,6 +229,7 @@ impl World {
             rule,
             severity: Severity::Major,
             by: words[3].into(),
+            provenance: None,
             action,
         };
         self.command(at, body)

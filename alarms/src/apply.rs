@@ -95,15 +95,15 @@ pub(crate) fn apply(
 ) -> Result<Applied, ApplyError> {
     match entry.kind {
         RecordKind::Readings => {
-            let rows = RecordRows::decode(entry.version, &entry.payload)?;
+            let rows = entry.record_rows()?;
             readings(engine, devices, entry.position, &rows, out)
         }
         RecordKind::ClientAttributes => {
-            let rows = RecordRows::decode(entry.version, &entry.payload)?;
+            let rows = entry.record_rows()?;
             attributes(engine, devices, entry.position, &rows, false, out)
         }
         RecordKind::SharedAttributes => {
-            let rows = RecordRows::decode(entry.version, &entry.payload)?;
+            let rows = entry.record_rows()?;
             attributes(engine, devices, entry.position, &rows, true, out)
         }
         RecordKind::Commands => {

@@ -60,7 +60,7 @@ fn open(dir: &Path) -> (Journal, prometheus::Registry) {
 }
 
 fn record(payload: &Bytes) -> Record {
-    Record { kind: RecordKind::Readings, rows: 1, payload: payload.clone() }
+    Record { kind: RecordKind::Readings, rows: 1, payload: payload.clone(), decoded: None }
 }
 
 /// Bytes that no disk could compress.

@@ -2,16 +2,17 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use schema::{Position, RecordKind, TimestampMs};
+use schema::{DecodeError, Position, RecordKind, RecordRows, TimestampMs};
 use tokio::sync::oneshot;
 
 use crate::AppendError;
 
 /// A durable record with its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     pub position: Position,
     pub kind: RecordKind,
@@ -21,7 +22,42 @@ pub struct Entry {
     /// When this node took it in; not monotonic if its clock was set.
     pub appended_at: TimestampMs,
     pub payload: Bytes,
+    /// What `payload` decodes to, as whoever appended it had it at hand; only
+    /// while the entry is read from memory.
+    pub decoded: Option<Arc<RecordRows>>,
 }
+
+impl Entry {
+    /// The rows of an entry that is no command.
+    ///
+    /// # Errors
+    /// The payload is no record of ours.
+    pub fn record_rows(&self) -> Result<Arc<RecordRows>, DecodeError> {
+        match &self.decoded {
+            Some(rows) => Ok(Arc::clone(rows)),
+            None => RecordRows::decode(self.version, &self.payload).map(Arc::new),
+        }
+    }
+
+    /// What it takes of memory, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let decoded = self.decoded.as_ref().map_or(0, |rows| rows.memory_bytes());
+        size_of::<Self>() + self.payload.len() + decoded
+    }
+}
+
+/// The same record at the same place; whether it stands decoded beside is no
+/// part of it.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        let place = |entry: &Self| (entry.position, entry.kind, entry.version, entry.rows);
+        place(self) == place(other)
+            && self.appended_at == other.appended_at
+            && self.payload == other.payload
+    }
+}
+
+impl Eq for Entry {}
 
 /// What a partition holds: `oldest..next`, empty if they are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, LocationId, RouterId, TenantId, TimestampMs};
+use crate::{DeviceId, LocationId, RouterId, SystemAlarms, TenantId, TimestampMs};
 
 /// The longest name of a tenant, location, router, device or token, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -107,6 +107,12 @@ pub struct TenantSettings {
     pub max_keys: u32,
     /// The most readings a second on average, over all routers; 0 sets no limit.
     pub max_readings_per_s: u32,
+    /// How often a router sends telemetry, where its own document says nothing;
+    /// 0 for routers that send at no interval and are never called silent.
+    pub send_interval_s: u32,
+    /// A router is silent after so many send intervals without telemetry.
+    pub silent_factor: u32,
+    pub system_alarms: SystemAlarms,
 }
 
 impl Default for TenantSettings {
@@ -118,6 +124,9 @@ impl Default for TenantSettings {
             max_devices: 100_000,
             max_keys: 10_000,
             max_readings_per_s: 0,
+            send_interval_s: 60,
+            silent_factor: 3,
+            system_alarms: SystemAlarms::default(),
         }
     }
 }
@@ -150,6 +159,23 @@ pub struct Router {
     pub credentials: Credentials,
     /// A router that is not enabled may not connect, and is disconnected.
     pub enabled: bool,
+    /// The cloud that it is configured to send to, by host name, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_host: Option<String>,
+    /// How often it sends; the tenant's where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_interval_s: Option<u32>,
+}
+
+impl Router {
+    /// How long it may be connected without telemetry before it is silent;
+    /// none for one that sends at no interval.
+    #[must_use]
+    pub fn silent_after_ms(&self, settings: &TenantSettings) -> Option<i64> {
+        let interval_s = self.send_interval_s.unwrap_or(settings.send_interval_s);
+        let limit_ms = i64::from(interval_s) * i64::from(settings.silent_factor) * 1_000;
+        (limit_ms > 0).then_some(limit_ms)
+    }
 }
 
 /// How a router proves who it is.
@@ -228,6 +254,8 @@ mod tests {
                 device: DeviceId(8),
                 credentials: Credentials::AccessToken { hash: "ab".to_owned() },
                 enabled: true,
+                cloud_host: None,
+                send_interval_s: None,
             }),
         };
         let text = serde_json::to_string(&document).unwrap();

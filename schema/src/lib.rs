@@ -10,6 +10,7 @@ mod document;
 mod ids;
 mod partition;
 mod record;
+mod system;
 mod value;
 
 pub use alarm::{
@@ -28,5 +29,10 @@ pub use partition::partition_of;
 pub use record::{
     DecodeError, LocalKey, MAX_RECORD_ROWS, Origin, RECORD_VERSION, Record, RecordBuilder,
     RecordKind, RecordRows, RowLimit, decode_commands, encode_commands,
+};
+pub use system::{
+    KEY_CLOCK_OFFSET, KEY_CONNECTED, KEY_DISCONNECT_CAUSE, KEY_DISCONNECTED_SINCE, KEY_ENABLED,
+    KEY_REFUSED, KEY_REFUSED_REASONS, KEY_SILENT, KEY_SILENT_SINCE, MAX_SILENT_FACTOR,
+    MAX_SYSTEM_DELAY_S, SYSTEM_KEY_PREFIX, SYSTEM_KEYS, SystemAlarm, SystemAlarms,
 };
 pub use value::{Value, ValueKind};

@@ -25,6 +25,8 @@ pub use builder::{LocalKey, RecordBuilder, RowLimit};
 pub use commands::{decode_commands, encode_commands};
 pub use decode::{DecodeError, RecordRows};
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{DeviceId, RouterId, TenantId};
@@ -72,6 +74,17 @@ pub struct Record {
     pub rows: u32,
     /// An Arrow IPC stream.
     pub payload: Bytes,
+    /// What `payload` decodes to, where the program that made it has it at hand.
+    /// Readers that follow closely are spared decompressing it.
+    pub decoded: Option<Arc<RecordRows>>,
+}
+
+impl Record {
+    /// What it takes of memory, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.payload.len() + self.decoded.as_ref().map_or(0, |rows| rows.memory_bytes())
+    }
 }
 
 /// Where a row comes from.

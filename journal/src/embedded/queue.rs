@@ -2,11 +2,11 @@
 //! they were taken in.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use schema::{Position, Record, RecordKind};
+use schema::{Position, Record, RecordKind, RecordRows};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::frame::HEADER_BYTES;
@@ -19,6 +19,7 @@ pub(super) struct Queued {
     pub kind: RecordKind,
     pub rows: u32,
     pub payload: Bytes,
+    pub decoded: Option<Arc<RecordRows>>,
     pub payload_crc: u32,
     /// Its share of the queue's room.
     pub room: u32,
@@ -97,7 +98,7 @@ impl Queue {
         record: Record,
     ) -> Result<Pending, AppendError> {
         let payload_crc = crc32c::crc32c(&record.payload);
-        let room = (HEADER_BYTES + record.payload.len()).min(self.limit_bytes);
+        let room = (HEADER_BYTES + record.memory_bytes()).min(self.limit_bytes);
         let room = u32::try_from(room).expect("options keep the limit below 1 GiB");
         let permits = self.room.acquire_many(room).await.map_err(|_| AppendError::Closed)?;
         let (done, pending) = oneshot::channel();
@@ -106,6 +107,7 @@ impl Queue {
             kind: record.kind,
             rows: record.rows,
             payload: record.payload,
+            decoded: record.decoded,
             payload_crc,
             room,
             done,

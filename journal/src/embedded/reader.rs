@@ -322,5 +322,6 @@ fn open_entry(
         rows: header.rows,
         appended_at: TimestampMs(header.appended_at),
         payload: piece.slice(from + HEADER_BYTES..to),
+        decoded: None,
     }))
 }

@@ -5,9 +5,6 @@ use std::collections::VecDeque;
 
 use crate::Entry;
 
-/// What an entry takes beside its record, about.
-const ENTRY_BYTES: usize = 128;
-
 /// A dense run of entries that ends where the partition is durable.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -24,12 +21,12 @@ impl Tail {
     /// Adds entries that follow the last one, and drops the oldest over the limit.
     pub(super) fn extend(&mut self, entries: impl Iterator<Item = Entry>) {
         for entry in entries {
-            self.bytes += size(&entry);
+            self.bytes += entry.memory_bytes();
             self.entries.push_back(entry);
         }
         while self.bytes > self.limit_bytes {
             let Some(oldest) = self.entries.pop_front() else { break };
-            self.bytes -= size(&oldest);
+            self.bytes -= oldest.memory_bytes();
         }
     }
 
@@ -43,10 +40,6 @@ impl Tail {
             into.extend(self.entries.range(skip..end).cloned());
         }
     }
-}
-
-fn size(entry: &Entry) -> usize {
-    ENTRY_BYTES + entry.payload.len()
 }
 
 #[cfg(test)]
@@ -63,7 +56,8 @@ mod tests {
             version: 1,
             rows: 1,
             appended_at: TimestampMs(0),
-            payload: Bytes::from(vec![0; 72]),
+            payload: Bytes::from(vec![0; 200 - size_of::<Entry>()]),
+            decoded: None,
         }
     }
 

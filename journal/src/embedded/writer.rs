@@ -295,6 +295,7 @@ impl Writer {
                 rows: queued.rows,
                 appended_at,
                 payload: queued.payload.clone(),
+                decoded: queued.decoded.clone(),
             });
         }
         self.next.copy_from_slice(&self.frames.next);

@@ -40,7 +40,7 @@ async fn entries_come_back_as_they_went(journal: &Journal) {
     let kinds = [RecordKind::Readings, RecordKind::ClientAttributes, RecordKind::SharedAttributes];
     let payloads = [Bytes::new(), Bytes::from_static(b"one"), Bytes::from(vec![7; 30_000])];
     for (kind, payload) in kinds.into_iter().zip(&payloads) {
-        let record = schema::Record { kind, rows: 3, payload: payload.clone() };
+        let record = schema::Record { kind, rows: 3, payload: payload.clone(), decoded: None };
         journal.submit(P0, record).await.unwrap().await.unwrap();
     }
     let mut reader = journal.reader(P0, from).unwrap();

@@ -37,7 +37,7 @@ pub fn open(options: EmbeddedOptions) -> Journal {
 }
 
 pub fn record(payload: impl Into<Bytes>) -> Record {
-    Record { kind: RecordKind::Readings, rows: 1, payload: payload.into() }
+    Record { kind: RecordKind::Readings, rows: 1, payload: payload.into(), decoded: None }
 }
 
 /// Appends one record and waits until it is durable.

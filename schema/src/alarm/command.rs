@@ -52,6 +52,27 @@ pub enum CommandBody {
         key: String,
         value: Option<serde_json::Value>,
     },
+    /// A device's document as it is now. One that the engine has not met is
+    /// ignored: it will be met as the directory has it then.
+    DeviceChanged {
+        device: DeviceId,
+        /// Of the document.
+        version: u64,
+        name: String,
+        device_type: Option<String>,
+    },
+    /// The device is gone from the directory; its alarms end.
+    DeviceDeleted {
+        device: DeviceId,
+    },
+    /// A location's document as it is now.
+    LocationChanged {
+        location: LocationId,
+        /// Of the document.
+        version: u64,
+        name: String,
+        time_zone: String,
+    },
 }
 
 /// What a person does to an alarm.
@@ -76,6 +97,9 @@ impl CommandBody {
             Self::ProfileSaved { .. } => "profile_saved",
             Self::ProfileDeleted { .. } => "profile_deleted",
             Self::Attribute { .. } => "attribute",
+            Self::DeviceChanged { .. } => "device_changed",
+            Self::DeviceDeleted { .. } => "device_deleted",
+            Self::LocationChanged { .. } => "location_changed",
         }
     }
 }

@@ -125,6 +125,8 @@ pub enum ClearReason {
     Person,
     /// The rule is no longer in its profile, or the profile is gone.
     RuleRemoved,
+    /// The device is gone from the directory.
+    DeviceRemoved,
 }
 
 /// Why an alarm's transitions are held back.

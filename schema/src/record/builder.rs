@@ -15,7 +15,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::{MAX_RECORD_ROWS, Origin, Record, RecordKind};
+use super::{MAX_RECORD_ROWS, Origin, Record, RecordKind, RecordRows};
 use crate::{TimestampMs, Value, ValueKind};
 
 pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -172,10 +172,12 @@ impl RecordBuilder {
         writer.write(&batch).expect("a batch can be written to memory");
         let payload = writer.into_inner().expect("the end marker can be written to memory");
         self.local_keys.clear();
+        let decoded = RecordRows::from_batch(batch).expect("the batch has our own columns");
         Record {
             kind: self.kind,
             rows: u32::try_from(rows).expect("at most MAX_RECORD_ROWS rows"),
             payload: Bytes::from(payload),
+            decoded: Some(Arc::new(decoded)),
         }
     }
 

@@ -52,6 +52,7 @@ pub fn encode_commands(commands: &[Command]) -> Record {
         kind: RecordKind::Commands,
         rows: u32::try_from(commands.len()).expect("fewer commands than a record has rows"),
         payload: Bytes::from(payload),
+        decoded: None,
     }
 }
 
@@ -86,7 +87,8 @@ pub fn decode_commands(version: u8, payload: &Bytes) -> Result<Vec<Command>, Dec
 mod tests {
     use super::*;
     use crate::{
-        AlarmAction, AlarmId, AlarmProfile, CommandBody, DeviceId, ProfileId, RuleId, Severity,
+        AlarmAction, AlarmId, AlarmProfile, CommandBody, DeviceId, ProfileId, Provenance, RuleId,
+        Severity,
     };
 
     #[test]
@@ -112,6 +114,10 @@ mod tests {
                     rule: RuleId { profile: ProfileId(3), key: "too_warm".into() },
                     severity: Severity::Major,
                     by: "eva".into(),
+                    provenance: Some(Arc::new(Provenance {
+                        token: Some(4),
+                        from: Some("192.0.2.7".to_owned()),
+                    })),
                     action: AlarmAction::Shelve { until: TimestampMs(9) },
                 },
             },

@@ -109,6 +109,12 @@ impl RecordRows {
         self.len() == 0
     }
 
+    /// What the columns take of memory, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.batch.get_array_memory_size()
+    }
+
     /// The Arrow batch itself.
     #[must_use]
     pub fn batch(&self) -> &RecordBatch {

@@ -41,6 +41,13 @@ fn every_kind_of_value_survives() {
 }
 
 #[test]
+fn what_stands_decoded_beside_the_bytes_is_what_they_say() {
+    let record = sample();
+    let read = RecordRows::decode(RECORD_VERSION, &record.payload).unwrap();
+    assert_eq!(record.decoded.unwrap().batch(), read.batch());
+}
+
+#[test]
 fn a_builder_starts_anew_after_each_record() {
     let mut builder = RecordBuilder::new(RecordKind::Readings);
     for name in ["a", "b"] {

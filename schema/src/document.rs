@@ -43,6 +43,9 @@ pub enum DocumentKind {
 }
 
 impl DocumentKind {
+    pub const ALL: [Self; 5] =
+        [Self::Tenant, Self::Location, Self::Router, Self::Device, Self::ApiToken];
+
     /// The stable name in storage.
     #[must_use]
     pub fn as_str(self) -> &'static str {

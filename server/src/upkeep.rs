@@ -121,6 +121,8 @@ mod tests {
             name: "r".to_owned(),
             credentials: Credentials::AccessToken { hash: "00".repeat(32) },
             enabled: true,
+            cloud_host: None,
+            send_interval_s: None,
         };
         let router = directory.create_routers(vec![router]).await.unwrap().remove(0);
         let DocumentBody::Router(router) = router.body else { panic!("a router was made") };

@@ -103,7 +103,14 @@ async fn location(directory: &Directory, tenant: TenantId, name: &str) -> Outcom
 fn router(location: LocationId, name: &str) -> NewRouter {
     let hash = format!("{:0>64}", name.replace(' ', "0"));
     let credentials = Credentials::AccessToken { hash };
-    NewRouter { location, name: name.to_owned(), credentials, enabled: true }
+    NewRouter {
+        location,
+        name: name.to_owned(),
+        credentials,
+        enabled: true,
+        cloud_host: None,
+        send_interval_s: None,
+    }
 }
 
 fn all_routers(directory: &Directory, tenant: TenantId) -> Vec<RouterId> {

@@ -88,7 +88,14 @@ impl Node {
         let location = directory.create(DocumentBody::Location(location)).await.unwrap();
         let location = LocationId(location.id);
         let credentials = Credentials::AccessToken { hash: "00".to_owned() };
-        let router = NewRouter { location, name: "router".to_owned(), credentials, enabled: true };
+        let router = NewRouter {
+            location,
+            name: "router".to_owned(),
+            credentials,
+            enabled: true,
+            cloud_host: None,
+            send_interval_s: None,
+        };
         let router = RouterId(directory.create_routers(vec![router]).await.unwrap()[0].id);
         let mut ids = Vec::new();
         for index in 0..devices {

@@ -119,6 +119,8 @@ impl Node {
             name: name.to_owned(),
             credentials,
             enabled: true,
+            cloud_host: None,
+            send_interval_s: None,
         };
         let made = self.store.directory().create_routers(vec![router]).await.unwrap();
         RouterId(made[0].id)

@@ -44,6 +44,11 @@ struct Input {
     credentials: credentials::Input,
     /// Whether it may connect; true when not given.
     enabled: Option<bool>,
+    /// The cloud that it is configured to send to, by host name, where known.
+    cloud_host: Option<String>,
+    /// How often it sends telemetry, in seconds; 0 for a router that sends at no
+    /// interval. The tenant's setting when not given.
+    send_interval_s: Option<u32>,
 }
 
 /// Routers to be made together.
@@ -70,10 +75,21 @@ struct Update {
     /// Renames its own device with it.
     name: Option<String>,
     enabled: Option<bool>,
+    /// Empty to forget it.
+    cloud_host: Option<String>,
+    /// Seconds; `null` to take the tenant's setting again.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    send_interval_s: Option<Option<u32>>,
     /// The connections by the former ones are ended.
     credentials: Option<credentials::Input>,
     /// Taken only if it is the router's location: that never changes.
     location: Option<u64>,
+}
+
+/// Tells `null` from what is not given.
+fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// A router.
@@ -94,6 +110,13 @@ struct Shown {
     enabled: bool,
     /// Whether it is connected now.
     connected: bool,
+    /// The cloud that it is configured to send to, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud_host: Option<String>,
+    /// How often it sends telemetry, in seconds, where it is not the tenant's
+    /// setting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_interval_s: Option<u32>,
     credentials: credentials::Shown,
     /// Its access token, in the answer to the request that generated it and
     /// never again.
@@ -113,6 +136,8 @@ impl Shown {
             device: router.device.0,
             enabled: router.enabled,
             connected: false,
+            cloud_host: router.cloud_host.clone(),
+            send_interval_s: router.send_interval_s,
             credentials: credentials::Shown::of(&router.credentials),
             token: None,
         }
@@ -151,19 +176,22 @@ async fn make(
     }
     let mut wanted = Vec::with_capacity(inputs.len());
     let mut proofs = Vec::with_capacity(inputs.len());
-    for Input { location, name, credentials, enabled } in inputs {
+    for input in inputs {
+        let Input { location, name, credentials, enabled, cloud_host, send_interval_s } = input;
         proofs.push(credentials);
-        wanted.push((LocationId(location), name, enabled.unwrap_or(true)));
+        let (location, enabled) = (LocationId(location), enabled.unwrap_or(true));
+        wanted.push((location, name, enabled, cloud_host, send_interval_s));
     }
     let prepared = credentials::prepare(directory, &state.secret, proofs)
         .await
         .map_err(|(index, problem)| (Some(index), problem))?;
     let mut new = Vec::with_capacity(wanted.len());
     let mut tokens = Vec::with_capacity(wanted.len());
-    for ((location, name, enabled), Prepared { credentials, token }) in
-        wanted.into_iter().zip(prepared)
-    {
-        new.push(NewRouter { location, name, credentials, enabled });
+    for (wanted, Prepared { credentials, token }) in wanted.into_iter().zip(prepared) {
+        let (location, name, enabled, cloud_host, send_interval_s) = wanted;
+        let router =
+            NewRouter { location, name, credentials, enabled, cloud_host, send_interval_s };
+        new.push(router);
         tokens.push(token);
     }
     let made = directory.create_routers(new).await.map_err(|error| (None, error.into()))?;
@@ -308,6 +336,12 @@ async fn update(
     }
     if let Some(enabled) = input.enabled {
         router.enabled = enabled;
+    }
+    if let Some(host) = input.cloud_host {
+        router.cloud_host = Some(host).filter(|host| !host.is_empty());
+    }
+    if let Some(send_interval_s) = input.send_interval_s {
+        router.send_interval_s = send_interval_s;
     }
     if let Some(input) = input.credentials {
         let mut prepared = credentials::renew(&state.secret, input).await?;

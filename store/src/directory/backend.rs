@@ -9,8 +9,8 @@ use rusqlite::{Connection, params};
 use schema::{Document, DocumentBody, DocumentKind, TimestampMs};
 use serde::Serialize;
 
-use super::OpenError;
 use super::index::Index;
+use super::{Change, OpenError};
 use crate::sqlite::{self, SqlError};
 
 const MIGRATIONS: [&str; 1] =
@@ -41,7 +41,7 @@ pub(super) struct EmbeddedBackend {
 
 impl Backend {
     pub fn open_embedded(dir: &Path) -> Result<(Self, Index), OpenError> {
-        let connection = sqlite::open(&dir.join("directory.db"), &MIGRATIONS)?;
+        let connection = sqlite::open(&dir.join(super::FILE), &MIGRATIONS)?;
         let (sequence, index) = load(&connection)?;
         Ok((Self::Embedded(EmbeddedBackend { connection, sequence }), index))
     }
@@ -91,6 +91,35 @@ impl EmbeddedBackend {
         self.sequence += writes.len() as u64;
         Ok(first)
     }
+}
+
+/// The latest change of each document behind `after`, in order.
+pub(super) fn changes_since(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Change>, SqlError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, id, kind, version, body IS NULL FROM documents
+         WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![after.cast_signed(), limit], |row| {
+        let kind: String = row.get(2)?;
+        let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        let change = |kind| -> rusqlite::Result<Change> {
+            Ok(Change {
+                sequence: number(0)?,
+                id: number(1)?,
+                kind,
+                version: number(3)?,
+                deleted: row.get(4)?,
+            })
+        };
+        // All were read at opening, so that the kind is a known one.
+        DocumentKind::ALL.into_iter().find(|known| known.as_str() == kind).map(change).transpose()
+    })?;
+    let changes: Vec<Option<Change>> = rows.collect::<Result<_, _>>()?;
+    Ok(changes.into_iter().flatten().collect())
 }
 
 fn put(connection: &Connection, write: &Write, sequence: u64) -> Result<(), SqlError> {

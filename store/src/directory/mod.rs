@@ -32,6 +32,11 @@ use backend::Backend;
 use index::Claim;
 use writer::{Request, Shared, Writer};
 
+use crate::sqlite::{self, SqlError};
+
+/// The directory's file.
+const FILE: &str = "directory.db";
+
 /// How many changes a subscriber may be behind before it has to read anew.
 pub const CHANGE_FEED_CAPACITY: usize = 16_384;
 
@@ -70,6 +75,8 @@ pub struct NewRouter {
     pub name: String,
     pub credentials: Credentials,
     pub enabled: bool,
+    pub cloud_host: Option<String>,
+    pub send_interval_s: Option<u32>,
 }
 
 /// A document was made, changed or deleted.
@@ -113,6 +120,8 @@ pub struct Page<T> {
 pub struct Directory {
     shared: Arc<Shared>,
     writer: Arc<Writer>,
+    /// For those who ask what has changed since a sequence.
+    path: Arc<Path>,
 }
 
 impl Directory {
@@ -123,7 +132,7 @@ impl Directory {
     pub fn open_embedded(dir: &Path, registry: &Registry) -> Result<Self, OpenError> {
         let (backend, index) = Backend::open_embedded(dir)?;
         let (writer, shared) = Writer::start(backend, index, registry)?;
-        Ok(Self { shared, writer: Arc::new(writer) })
+        Ok(Self { shared, writer: Arc::new(writer), path: dir.join(FILE).into() })
     }
 
     #[must_use]
@@ -294,6 +303,24 @@ impl Directory {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
+    }
+
+    /// The latest change of each document that was changed after the sequence
+    /// `after`, in order: what a reader missed that keeps the sequence of the
+    /// last change it has seen to. Of a document that changed several times only
+    /// the last change is there. They are durable, and may be a moment ahead of
+    /// what the other methods show.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub async fn changes_since(&self, after: u64, limit: usize) -> Result<Vec<Change>, SqlError> {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let connection = sqlite::open_reader(&path)?;
+            backend::changes_since(&connection, after, limit)
+        });
+        // Only a panic in there, which would be a defect, could end it otherwise.
+        read.await.expect("reading changes does not panic")
     }
 
     /// Finishes what is queued and closes the file; reads go on from memory.

@@ -5,7 +5,8 @@
 
 use schema::{
     ApiToken, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind, Location,
-    LocationId, MAX_NAME_BYTES, Router, RouterId, Tenant, TenantId,
+    LocationId, MAX_NAME_BYTES, MAX_SILENT_FACTOR, MAX_SYSTEM_DELAY_S, Router, RouterId, Tenant,
+    TenantId, TenantSettings,
 };
 
 use super::draft::Draft;
@@ -84,10 +85,11 @@ fn create_routers(draft: &mut Draft<'_>, routers: Vec<NewRouter>) -> Outcome {
 }
 
 fn create_router(draft: &mut Draft<'_>, new: NewRouter) -> Result<Document, DirectoryError> {
-    let NewRouter { location, name, credentials, enabled } = new;
+    let NewRouter { location, name, credentials, enabled, cloud_host, send_interval_s } = new;
     let tenant = self::location(draft, location)?.tenant;
     check_device_name(draft, tenant, &name, None)?;
     check_credentials(draft, &credentials, None)?;
+    check_reach(cloud_host.as_deref(), send_interval_s)?;
     let (id, device) = (draft.new_id(), DeviceId(draft.new_id()));
     let own = Device {
         tenant,
@@ -97,7 +99,16 @@ fn create_router(draft: &mut Draft<'_>, new: NewRouter) -> Result<Document, Dire
         device_type: None,
         behind_router: false,
     };
-    let router = Router { tenant, location, name, device, credentials, enabled };
+    let router = Router {
+        tenant,
+        location,
+        name,
+        device,
+        credentials,
+        enabled,
+        cloud_host,
+        send_interval_s,
+    };
     let document = draft.insert(id, DocumentBody::Router(router));
     draft.insert(device.0, DocumentBody::Device(own));
     Ok(document)
@@ -179,6 +190,7 @@ fn update_router(
     fixed("location", was.location, new.location)?;
     fixed("device", was.device, new.device)?;
     check_credentials(draft, &new.credentials, Some(id))?;
+    check_reach(new.cloud_host.as_deref(), new.send_interval_s)?;
     if was.name == new.name {
         return Ok(());
     }
@@ -275,6 +287,7 @@ fn check_version(old: &Document, expected: Option<u64>) -> Result<(), DirectoryE
 
 fn check_tenant(draft: &Draft<'_>, new: &Tenant, id: Option<u64>) -> Result<(), DirectoryError> {
     check_name(&new.name)?;
+    check_settings(&new.settings)?;
     let holder = draft.holder(&Claim::TenantName(&new.name));
     free(holder, id, DocumentKind::Tenant, &new.name)
 }
@@ -340,6 +353,46 @@ fn check_credentials(
         holder if holder.is_none() || holder == id => Ok(()),
         _ => Err(DirectoryError::CredentialsInUse),
     }
+}
+
+/// Where a router is told to send, and how often.
+fn check_reach(
+    cloud_host: Option<&str>,
+    send_interval_s: Option<u32>,
+) -> Result<(), DirectoryError> {
+    cloud_host.map_or(Ok(()), |host| check_text("cloud_host", host))?;
+    at_most("send_interval_s", send_interval_s.unwrap_or(0), MAX_SYSTEM_DELAY_S)
+}
+
+fn check_settings(settings: &TenantSettings) -> Result<(), DirectoryError> {
+    at_most("settings.send_interval_s", settings.send_interval_s, MAX_SYSTEM_DELAY_S)?;
+    if settings.silent_factor == 0 {
+        return Err(DirectoryError::Invalid {
+            field: "settings.silent_factor",
+            value: "0".to_owned(),
+            allowed: format!("1 to {MAX_SILENT_FACTOR}"),
+        });
+    }
+    at_most("settings.silent_factor", settings.silent_factor, MAX_SILENT_FACTOR)?;
+    let alarms = &settings.system_alarms;
+    let delays = [
+        ("settings.system_alarms.offline.delay_s", alarms.offline.delay_s),
+        ("settings.system_alarms.silent.delay_s", alarms.silent.delay_s),
+        ("settings.system_alarms.refused.delay_s", alarms.refused.delay_s),
+        ("settings.system_alarms.clock_wrong.delay_s", alarms.clock_wrong.delay_s),
+    ];
+    delays.into_iter().try_for_each(|(field, delay_s)| at_most(field, delay_s, MAX_SYSTEM_DELAY_S))
+}
+
+fn at_most(field: &'static str, value: u32, most: u32) -> Result<(), DirectoryError> {
+    if value <= most {
+        return Ok(());
+    }
+    Err(DirectoryError::Invalid {
+        field,
+        value: value.to_string(),
+        allowed: format!("0 to {most}"),
+    })
 }
 
 fn check_fingerprint(sha256: &str) -> Result<(), DirectoryError> {

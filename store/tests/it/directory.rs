@@ -43,7 +43,14 @@ fn location(tenant: TenantId, name: &str) -> DocumentBody {
 
 fn router(location: LocationId, name: &str) -> NewRouter {
     let credentials = Credentials::AccessToken { hash: format!("hash-{location}-{name}") };
-    NewRouter { location, name: name.to_owned(), credentials, enabled: true }
+    NewRouter {
+        location,
+        name: name.to_owned(),
+        credentials,
+        enabled: true,
+        cloud_host: None,
+        send_interval_s: None,
+    }
 }
 
 async fn made(directory: &Directory, body: DocumentBody) -> u64 {

@@ -126,6 +126,8 @@ async fn a_fleet_that_reconnects_costs_one_hash_each_at_most_once() {
                 password_hash: password_hash.clone(),
             },
             enabled: true,
+            cloud_host: None,
+            send_interval_s: None,
         })
         .collect();
     for some in routers.chunks(1_000) {

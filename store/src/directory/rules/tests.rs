@@ -46,7 +46,16 @@ fn site() -> Index {
     let credentials = Credentials::AccessToken { hash: "h".to_owned() };
     let device = DeviceId(4);
     let enabled = true;
-    let body = Router { tenant, location, name: name.clone(), device, credentials, enabled };
+    let body = Router {
+        tenant,
+        location,
+        name: name.clone(),
+        device,
+        credentials,
+        enabled,
+        cloud_host: None,
+        send_interval_s: None,
+    };
     put(3, DocumentBody::Router(body));
     let own = Device { tenant, location, router, name, device_type: None, behind_router: false };
     put(4, DocumentBody::Device(own));
@@ -61,6 +70,8 @@ fn new_router(name: &str) -> Request {
         name,
         credentials,
         enabled: true,
+        cloud_host: None,
+        send_interval_s: None,
     }])
 }
 
@@ -103,6 +114,8 @@ fn what_is_refused_leaves_the_quota_and_the_names_as_they_were() {
             name: name.to_owned(),
             credentials: Credentials::AccessToken { hash: hash.to_owned() },
             enabled: true,
+            cloud_host: None,
+            send_interval_s: None,
         };
         Request::CreateRouters(vec![router(names[0], "h1"), router(names[1], "h1")])
     };

@@ -172,7 +172,14 @@ impl Run {
         };
         let new: Vec<NewRouter> = new
             .into_iter()
-            .map(|(name, credentials)| NewRouter { location, name, credentials, enabled: true })
+            .map(|(name, credentials)| NewRouter {
+                location,
+                name,
+                credentials,
+                enabled: true,
+                cloud_host: None,
+                send_interval_s: None,
+            })
             .collect();
         let mut after = self.model.clone();
         let mut refusal = None;

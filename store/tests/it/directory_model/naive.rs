@@ -120,8 +120,16 @@ impl Model {
         };
         let credentials = new.credentials.clone();
         let device_id = DeviceId(device);
-        let router =
-            Router { tenant, location, name, device: device_id, credentials, enabled: true };
+        let router = Router {
+            tenant,
+            location,
+            name,
+            device: device_id,
+            credentials,
+            enabled: true,
+            cloud_host: None,
+            send_interval_s: None,
+        };
         assert!(self.documents.insert(id, (1, DocumentBody::Router(router))).is_none());
         assert!(self.documents.insert(device, (1, DocumentBody::Device(own))).is_none());
     }

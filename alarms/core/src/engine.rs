@@ -8,6 +8,7 @@
 mod classes;
 mod commands;
 mod condition;
+mod directory;
 mod lifecycle;
 mod restore;
 mod scene;
@@ -189,7 +190,7 @@ impl Engine {
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
         let series = self.world.devices.iter().map(|device| device.cells.len()).sum();
-        (self.world.devices.len(), series)
+        (self.device_index.len(), series)
     }
 
     /// Brings what [`Engine::readings`] looks at first into the processor's

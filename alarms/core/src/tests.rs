@@ -1,5 +1,6 @@
 //! Text scenarios of the whole engine.
 
+mod directory;
 mod harness;
 mod lifecycle;
 mod operators;

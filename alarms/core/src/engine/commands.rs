@@ -86,6 +86,19 @@ impl Engine {
                 self.shared_attribute(command, *location, key, value, cause, out);
                 Ok(())
             }
+            CommandBody::DeviceChanged { device, name, device_type, .. } => {
+                let when = (command.at, cause);
+                self.change_device(*device, name, device_type.as_deref(), when, out);
+                Ok(())
+            }
+            CommandBody::DeviceDeleted { device } => {
+                self.delete_device(*device, (command.at, cause), out);
+                Ok(())
+            }
+            CommandBody::LocationChanged { location, name, time_zone, .. } => {
+                self.change_location(*location, name, time_zone);
+                Ok(())
+            }
         }
     }
 
@@ -302,21 +315,7 @@ impl Engine {
             if self.world.tenant_of(device).classes[class].rules.binary_search(&index).is_ok() {
                 continue;
             }
-            let Ok(place) = self.world.device(device).state_place(index) else { continue };
-            let entry = self.world.devices[device as usize].states.remove(place);
-            if entry.state == state::NONE {
-                continue;
-            }
-            let Some(mut rule_state) = self.states.remove(entry.state) else { continue };
-            let Some(rule) = &self.rules[index as usize] else { continue };
-            let (world, keys, zones) = (&self.world, &self.keys, &self.zones);
-            let scene = Scene { rule, world, keys, zones, device };
-            if let Some(alarm) = &rule_state.alarm {
-                let kind = TransitionKind::Cleared { reason: ClearReason::RuleRemoved };
-                out.push(scene.transition(alarm, kind, at, trigger));
-                let count = &mut self.counts[index as usize];
-                scene.forget(&mut rule_state, count, at, trigger, out);
-            }
+            self.end_rule(device, index, ClearReason::RuleRemoved, at, trigger, out);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Puts a snapshot's parts back in their places.
 
 use super::state::NONE;
+use super::world::GONE;
 use super::{Engine, RuleState, World};
 use crate::snapshot::RestoreError;
 
@@ -40,7 +41,11 @@ impl Engine {
         world.rebuild_index();
         self.world = world;
         for index in 0..u32::try_from(self.world.devices.len()).unwrap_or(u32::MAX) {
-            self.device_index.insert(self.world.device(index).id.0, index);
+            let id = self.world.device(index).id;
+            if id == GONE {
+                continue;
+            }
+            self.device_index.insert(id.0, index);
             self.classify(index);
         }
         for place in 0..u32::try_from(self.world.locations.len()).unwrap_or(u32::MAX) {

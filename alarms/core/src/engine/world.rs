@@ -1,6 +1,6 @@
 //! Who there is and what was last said: devices, locations, tenants, keys.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -104,6 +104,31 @@ pub(crate) struct Device {
 }
 
 impl Device {
+    fn new(
+        id: DeviceId,
+        name: Arc<str>,
+        device_type: Option<Box<str>>,
+        tenant: u32,
+        location: u32,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            device_type,
+            tenant,
+            location,
+            class: 0,
+            cells: Vec::new(),
+            attributes: Vec::new(),
+            states: Vec::new(),
+            held: None,
+            deadline: i64::MAX,
+            received: i64::MIN,
+            queued: i64::MAX,
+            watched: false,
+        }
+    }
+
     pub fn cell(&self, key: u32) -> Option<&Cell> {
         self.cell_place(key).ok().map(|place| &self.cells[place])
     }
@@ -174,7 +199,13 @@ pub(crate) struct World {
     location_index: Map<u64, u32>,
     #[serde(skip)]
     tenant_index: Map<u64, u32>,
+    /// Places of devices that are gone.
+    #[serde(skip)]
+    free: BTreeSet<u32>,
 }
+
+/// Stands where a device is gone; the directory gives no document this id.
+pub(crate) const GONE: DeviceId = DeviceId(0);
 
 impl World {
     /// Finds locations and tenants again after a restore.
@@ -183,6 +214,8 @@ impl World {
         self.location_index = locations.map(|(place, l)| (l.id.0, index(place))).collect();
         let tenants = self.tenants.iter().enumerate();
         self.tenant_index = tenants.map(|(place, t)| (t.id.0, index(place))).collect();
+        let gone = self.devices.iter().enumerate().filter(|(_, device)| device.id == GONE);
+        self.free = gone.map(|(place, _)| index(place)).collect();
     }
 
     pub fn device(&self, index: u32) -> &Device {
@@ -217,6 +250,10 @@ impl World {
         zones: &mut Zones,
     ) -> u32 {
         if let Some(&known) = self.location_index.get(&id.0) {
+            if self.locations[known as usize].name.is_empty() {
+                // So far only its attributes were known.
+                self.describe_location(id, name, time_zone, zones);
+            }
             return known;
         }
         let place = index(self.locations.len());
@@ -235,6 +272,31 @@ impl World {
         place
     }
 
+    /// Gives a location that is known its name and time zone.
+    pub fn describe_location(
+        &mut self,
+        id: LocationId,
+        name: &str,
+        time_zone: &str,
+        zones: &mut Zones,
+    ) {
+        let Some(&place) = self.location_index.get(&id.0) else { return };
+        let location = &mut self.locations[place as usize];
+        location.name = name.into();
+        location.time_zone = time_zone.into();
+        location.zone = zones.or_utc(time_zone);
+    }
+
+    /// Forgets a device, and says at which location it was.
+    pub fn remove(&mut self, place: u32) -> u32 {
+        let device = &mut self.devices[place as usize];
+        let location = device.location;
+        *device = Device::new(GONE, "".into(), None, device.tenant, location);
+        self.locations[location as usize].devices.retain(|known| *known != place);
+        self.free.insert(place);
+        location
+    }
+
     /// Adds a device that is not there yet.
     pub fn add(&mut self, description: &DeviceDescription, zones: &mut Zones) -> u32 {
         let tenant = self.tenant(description.tenant);
@@ -245,24 +307,20 @@ impl World {
             &description.time_zone,
             zones,
         );
-        let place = index(self.devices.len());
+        let device_type = description.device_type.as_deref().map(Into::into);
+        let name = description.name.as_str().into();
+        let device = Device::new(description.device, name, device_type, tenant, location);
+        let place = match self.free.pop_first() {
+            Some(place) => {
+                self.devices[place as usize] = device;
+                place
+            }
+            None => {
+                self.devices.push(device);
+                index(self.devices.len() - 1)
+            }
+        };
         self.locations[location as usize].devices.push(place);
-        self.devices.push(Device {
-            id: description.device,
-            name: description.name.as_str().into(),
-            device_type: description.device_type.as_deref().map(Into::into),
-            tenant,
-            location,
-            class: 0,
-            cells: Vec::new(),
-            attributes: Vec::new(),
-            states: Vec::new(),
-            held: None,
-            deadline: i64::MAX,
-            received: i64::MIN,
-            queued: i64::MAX,
-            watched: false,
-        });
         place
     }
 }

@@ -9,6 +9,9 @@
 //! | `5s pump shared limit 80`, `… client limit -` | an attribute, or its end |
 //! | `5s location limit 80`, `5s tenant limit 80` | one of the location or tenant |
 //! | `5s do acknowledge pump too_warm eva` | a deed on the device's active alarm |
+//! | `5s describe pump pump-2 fan` | its document has another name and type |
+//! | `5s delete pump` | it is gone, and called `gone-pump` from then on |
+//! | `5s place Yard Europe/London` | the location has another name and time zone |
 //! | `5s profile` / `5s profile gone` | the next profile of the list, or its end |
 //!
 //! A transition reads `raised critical too_warm`; `@10s` stands behind it where
@@ -146,6 +149,14 @@ impl World {
             }
             ["profile"] => out = self.profile(at, false),
             ["profile", "gone"] => out = self.profile(at, true),
+            ["describe", device, name, kind] => out = self.redescribe(at, device, name, kind),
+            ["delete", device] => out = self.delete(at, device),
+            ["place", name, zone] => {
+                let (name, time_zone) = (name.to_owned(), zone.to_owned());
+                let (location, version) = (LocationId(2), 2);
+                let body = CommandBody::LocationChanged { location, version, name, time_zone };
+                out = self.command(at, body);
+            }
             ["do", ref deed @ ..] => out = self.deed(at, deed),
             [scope @ ("location" | "tenant"), key, value] => {
                 let location = (scope == "location").then_some(LocationId(2));
@@ -161,6 +172,24 @@ impl World {
         }
         self.note(&out);
         (at, out)
+    }
+
+    fn redescribe(&mut self, at: i64, device: &str, name: &str, kind: &str) -> Vec<Transition> {
+        let place = self.names.iter().position(|known| known == device).unwrap();
+        name.clone_into(&mut self.names[place]);
+        let body = CommandBody::DeviceChanged {
+            device: DeviceId(place as u64 + 1),
+            version: 2,
+            name: name.to_owned(),
+            device_type: Some(kind.to_owned()),
+        };
+        self.command(at, body)
+    }
+
+    fn delete(&mut self, at: i64, device: &str) -> Vec<Transition> {
+        let place = self.names.iter().position(|known| known == device).unwrap();
+        self.names[place] = format!("gone-{device}");
+        self.command(at, CommandBody::DeviceDeleted { device: DeviceId(place as u64 + 1) })
     }
 
     fn readings(
@@ -268,6 +297,7 @@ impl World {
                     ClearReason::Time => "by time",
                     ClearReason::Person => "by person",
                     ClearReason::RuleRemoved => "rule removed",
+                    ClearReason::DeviceRemoved => "device removed",
                 };
                 write!(text, "cleared {rule} {reason}").unwrap();
             }

@@ -5,7 +5,10 @@
 //! one transaction. This module never decides whether something is an alarm,
 //! and never reads the journal.
 
+mod bounds;
 mod commit;
+mod counts;
+mod events;
 mod metrics;
 mod profiles;
 mod query;
@@ -18,15 +21,21 @@ use prometheus::Registry;
 use rusqlite::Connection;
 use schema::{PartitionId, Position, TimestampMs, Transition};
 
+pub use counts::{OpenBySeverity, OpenCount};
+pub use events::{EVENT_KINDS, EventQuery, EventRow};
 pub use profiles::{Delivery, ProfileChange, ProfileVersion};
-pub use query::{AlarmMoment, AlarmQuery, AlarmRow, AlarmStatus, EventQuery, EventRow};
+pub use query::{
+    AlarmMoment, AlarmOrder, AlarmPlace, AlarmQuery, AlarmRow, AlarmStatus, AlarmTarget,
+};
 
 use crate::SqlError;
 use crate::sqlite;
 use writer::{Request, Writer};
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../schema/migrations/embedded/alarms/0001-alarms.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../schema/migrations/embedded/alarms/0001-alarms.sql"),
+    include_str!("../../schema/migrations/embedded/alarms/0002-audit.sql"),
+];
 
 /// The most items of one answer: one more than a page of the API has, so that it
 /// knows whether more follow.

@@ -8,6 +8,7 @@
 
 pub mod alarms;
 pub mod attributes;
+pub mod audit;
 pub mod directory;
 pub mod history;
 pub mod metrics;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 
 pub use alarms::AlarmStore;
+pub use audit::NewEvent;
 pub use attributes::{Attribute, AttributeChange, Attributes, AttributesError, Scope};
 pub use directory::{
     Change, Directory, DirectoryError, Entry, ListQuery, NewRouter, Page as DirectoryPage,

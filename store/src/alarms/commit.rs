@@ -190,8 +190,8 @@ fn raise(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreEr
         .prepare_cached(
             "INSERT INTO alarms (id, tenant, location, device, profile, rule, severity, active,
                 acknowledged, raised_at, raised_severity, raised_details, peak_at, peak_severity,
-                peak_details, updated_at, last_details, updates)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, 0, ?8, ?7, ?9, ?8, ?7, ?9, ?8, ?9, 0)
+                peak_details, updated_at, last_details, updates, received_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, 0, ?8, ?7, ?9, ?8, ?7, ?9, ?8, ?9, 0, ?10)
              ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -204,6 +204,7 @@ fn raise(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreEr
             transition.severity as u8,
             transition.at.0,
             details,
+            transition.received_at.0,
         ])?;
     Ok(written == 1)
 }
@@ -232,6 +233,7 @@ fn clear_reason(reason: ClearReason) -> &'static str {
         ClearReason::Time => "time",
         ClearReason::Person => "person",
         ClearReason::RuleRemoved => "rule_removed",
+        ClearReason::DeviceRemoved => "device_removed",
     }
 }
 
@@ -248,9 +250,11 @@ fn insert_event(sql: &Connection, transition: &Transition) -> Result<(), AlarmSt
             transition.values.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
         body.insert("values".to_owned(), Value::Object(values));
     }
+    let provenance = transition.provenance.as_deref();
     sql.prepare_cached(
-        "INSERT INTO events (id, tenant, at, kind, location, device, alarm, severity, actor, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO events (id, tenant, at, kind, location, device, alarm, severity, actor, body,
+            actor_token, peer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
     )?
     .execute(params![
         id(transition.id.0),
@@ -263,6 +267,8 @@ fn insert_event(sql: &Connection, transition: &Transition) -> Result<(), AlarmSt
         transition.severity as u8,
         transition.by.as_deref(),
         body.to_string(),
+        provenance.and_then(|known| known.token),
+        provenance.and_then(|known| known.from.as_deref()),
     ])?;
     Ok(())
 }

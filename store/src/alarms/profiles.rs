@@ -2,7 +2,7 @@
 //! the partitions.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use schema::{Command, PartitionId, ProfileId, TenantId, TimestampMs};
+use schema::{Author, Command, PartitionId, ProfileId, TenantId, TimestampMs};
 use serde_json::json;
 
 use super::writer::Request;
@@ -32,7 +32,7 @@ pub struct ProfileChange {
     /// Name and TOML text; none deletes the profile.
     pub document: Option<(String, String)>,
     pub at: TimestampMs,
-    pub by: String,
+    pub author: Author,
     /// Makes the command that tells the partitions, once id and version are known.
     pub command: fn(&ProfileVersion, &[u8]) -> Result<Command, String>,
     /// Given to `command` as it is: the parsed document as JSON.
@@ -236,7 +236,7 @@ fn write_version(
     sql.execute(
         "INSERT INTO profile_versions (profile, version, changed_at, changed_by, source)
          VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![id.0, number, change.at.0, change.by, source],
+        params![id.0, number, change.at.0, &*change.author.by, source],
     )?;
     Ok(ProfileVersion {
         id,
@@ -244,7 +244,7 @@ fn write_version(
         name,
         version: number,
         changed_at: change.at,
-        changed_by: change.by.clone(),
+        changed_by: change.author.by.to_string(),
         source,
     })
 }
@@ -266,10 +266,21 @@ fn write_event(
     });
     // A profile's events number themselves: id and version are unique, and no
     // transition's id has the upper half zero but by a chance of 2^-64.
+    let provenance = change.author.provenance.as_deref();
     let id = (u128::from(after.id.0) << 32) | u128::from(after.version);
     sql.execute(
-        "INSERT INTO events (id, tenant, at, kind, actor, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![id.to_be_bytes(), change.tenant.0, change.at.0, kind, change.by, body.to_string()],
+        "INSERT INTO events (id, tenant, at, kind, actor, body, actor_token, peer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            id.to_be_bytes(),
+            change.tenant.0,
+            change.at.0,
+            kind,
+            &*change.author.by,
+            body.to_string(),
+            provenance.and_then(|known| known.token),
+            provenance.and_then(|known| known.from.as_deref()),
+        ],
     )?;
     Ok(())
 }

@@ -1,49 +1,60 @@
-//! Reads alarms and events, the newest first or the oldest first, in pages
-//! that stay where they are while alarms change: an alarm's place is the order
-//! in which it was raised.
+//! Reads alarms in pages that stay where they are while alarms change: an
+//! alarm's place is the order in which it was raised.
 
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
-use schema::{
-    AlarmId, DeviceId, LocationId, ProfileId, RuleId, Severity, TenantId, TimestampMs, TransitionId,
-};
+use schema::{AlarmId, DeviceId, LocationId, ProfileId, RuleId, Severity, TenantId, TimestampMs};
 use serde_json::Value;
 
+use super::bounds::{Bounds, json, known_json, known_severity, number, rows};
 use super::{AlarmStore, AlarmStoreError, MAX_PAGE};
 
-/// Which alarms are asked for; what is `None` sets no bound.
+/// Which alarms are asked for; what is `None` or empty sets no bound.
 #[derive(Clone, Debug, Default)]
 pub struct AlarmQuery {
     pub tenant: Option<TenantId>,
-    pub location: Option<LocationId>,
+    pub locations: Vec<LocationId>,
     pub device: Option<DeviceId>,
+    pub profile: Option<ProfileId>,
     pub rule: Option<String>,
     pub active: Option<bool>,
     pub acknowledged: Option<bool>,
+    pub shelved: Option<bool>,
+    /// An empty name asks for those that nobody has.
+    pub assigned_to: Option<String>,
     /// This severity or worse.
     pub severity_from: Option<Severity>,
+    pub severities: Vec<Severity>,
+    /// Stands in the rule's key, or in the description at the raise or now;
+    /// capitals of the Latin alphabet are taken for small letters.
+    pub text: Option<String>,
     /// Raised at or after.
     pub from: Option<TimestampMs>,
     /// Raised before.
     pub to: Option<TimestampMs>,
-    /// The last sequence of the page before.
-    pub after: Option<u64>,
+    pub order: AlarmOrder,
+    /// The last alarm of the page before.
+    pub after: Option<AlarmPlace>,
     pub limit: usize,
 }
 
-/// Which events are asked for; what is `None` sets no bound.
-#[derive(Clone, Debug, Default)]
-pub struct EventQuery {
-    pub tenant: Option<TenantId>,
-    pub location: Option<LocationId>,
-    pub device: Option<DeviceId>,
-    pub alarm: Option<AlarmId>,
-    pub kind: Option<String>,
-    pub from: Option<TimestampMs>,
-    pub to: Option<TimestampMs>,
-    pub after: Option<u64>,
-    pub oldest_first: bool,
-    pub limit: usize,
+/// How a list is ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AlarmOrder {
+    /// The last raised first. An alarm never moves.
+    #[default]
+    Newest,
+    /// The worst first, and of one severity the last raised. An alarm moves
+    /// when its severity changes.
+    Severity,
+}
+
+/// Where an alarm stands in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmPlace {
+    pub sequence: u64,
+    /// Looked at where the order is by severity.
+    pub severity: Severity,
 }
 
 /// One moment of an alarm's life, with what was known then.
@@ -90,21 +101,17 @@ pub struct AlarmRow {
     pub shelved_until: Option<TimestampMs>,
 }
 
-/// Something that happened.
+/// What a command on an alarm needs to know of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EventRow {
-    pub sequence: u64,
-    /// The transition's id for an event of an alarm.
-    pub id: TransitionId,
+pub struct AlarmTarget {
+    pub id: AlarmId,
     pub tenant: TenantId,
-    pub at: TimestampMs,
-    pub kind: String,
     pub location: Option<LocationId>,
     pub device: Option<DeviceId>,
-    pub alarm: Option<AlarmId>,
-    pub severity: Option<Severity>,
-    pub actor: Option<String>,
-    pub body: Value,
+    pub rule: RuleId,
+    pub severity: Severity,
+    pub status: AlarmStatus,
+    pub is_shelved: bool,
 }
 
 const ALARM_COLUMNS: &str = "sequence, id, tenant, location, device, profile, rule, severity, \
@@ -112,50 +119,57 @@ const ALARM_COLUMNS: &str = "sequence, id, tenant, location, device, profile, ru
     peak_details, updated_at, last_details, updates, cleared_at, cleared_reason, cleared_details, \
     acknowledged_at, acknowledged_by, assigned_to, shelved_until";
 
-/// Conditions of a statement with their values.
-#[derive(Default)]
-struct Bounds {
-    text: Vec<&'static str>,
-    values: Vec<Sql>,
-}
+const TARGET_COLUMNS: &str = "id, tenant, location, device, profile, rule, severity, active, \
+    acknowledged, shelved_until IS NOT NULL";
 
-impl Bounds {
-    fn add(&mut self, text: &'static str, value: Option<impl Into<Sql>>) {
-        if let Some(value) = value {
-            self.text.push(text);
-            self.values.push(value.into());
-        }
+impl AlarmRow {
+    /// Where it stands in a list.
+    #[must_use]
+    pub fn place(&self) -> AlarmPlace {
+        AlarmPlace { sequence: self.sequence, severity: self.severity }
     }
-
-    fn clause(&self) -> String {
-        if self.text.is_empty() { "1".to_owned() } else { self.text.join(" AND ") }
-    }
-}
-
-fn number(id: u64) -> i64 {
-    id.cast_signed()
 }
 
 impl AlarmStore {
-    /// A page of alarms, the last raised first.
+    /// A page of alarms.
     ///
     /// # Errors
     /// The database refuses.
     pub async fn alarms(&self, query: AlarmQuery) -> Result<Vec<AlarmRow>, AlarmStoreError> {
         self.read(move |sql| {
-            let mut bounds = alarm_bounds(&query);
-            bounds.add("sequence < ?", query.after.map(number));
+            let (bounds, order) = page_bounds(&query);
             let statement = format!(
-                "SELECT {ALARM_COLUMNS} FROM alarms WHERE {} ORDER BY sequence DESC LIMIT {}",
+                "SELECT {ALARM_COLUMNS} FROM alarms WHERE {} ORDER BY {order} LIMIT {}",
                 bounds.clause(),
                 query.limit.clamp(1, MAX_PAGE),
             );
-            rows(sql, &statement, bounds.values, alarm)
+            rows(sql, &statement, bounds.into_values(), alarm)
         })
         .await
     }
 
-    /// How many alarms the query is about, over all pages.
+    /// What the query is about at this moment, the last raised first and at most
+    /// `limit` of them.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn alarm_targets(
+        &self,
+        query: AlarmQuery,
+        limit: usize,
+    ) -> Result<Vec<AlarmTarget>, AlarmStoreError> {
+        self.read(move |sql| {
+            let bounds = alarm_bounds(&query);
+            let statement = format!(
+                "SELECT {TARGET_COLUMNS} FROM alarms WHERE {} ORDER BY sequence DESC LIMIT {limit}",
+                bounds.clause(),
+            );
+            rows(sql, &statement, bounds.into_values(), target)
+        })
+        .await
+    }
+
+    /// How many alarms the query is about, over all pages. It reads them all.
     ///
     /// # Errors
     /// The database refuses.
@@ -164,7 +178,7 @@ impl AlarmStore {
             let bounds = alarm_bounds(&query);
             let statement = format!("SELECT count(*) FROM alarms WHERE {}", bounds.clause());
             let mut statement = sql.prepare_cached(&statement)?;
-            Ok(statement.query_row(params_from_iter(bounds.values), |row| row.get(0))?)
+            Ok(statement.query_row(params_from_iter(bounds.into_values()), |row| row.get(0))?)
         })
         .await
     }
@@ -174,98 +188,67 @@ impl AlarmStore {
     /// # Errors
     /// The database refuses.
     pub async fn alarm(&self, id: AlarmId) -> Result<Option<AlarmRow>, AlarmStoreError> {
-        self.read(move |sql| {
-            let mut statement =
-                sql.prepare_cached(&format!("SELECT {ALARM_COLUMNS} FROM alarms WHERE id = ?1"))?;
-            Ok(statement.query_row([id.0.to_be_bytes()], alarm).optional()?)
-        })
-        .await
+        self.read(move |sql| one_alarm(sql, id)).await
     }
+}
 
-    /// A page of events.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub async fn events(&self, query: EventQuery) -> Result<Vec<EventRow>, AlarmStoreError> {
-        self.read(move |sql| {
-            let mut bounds = Bounds::default();
-            bounds.add("tenant = ?", query.tenant.map(|id| number(id.0)));
-            bounds.add("location = ?", query.location.map(|id| number(id.0)));
-            bounds.add("device = ?", query.device.map(|id| number(id.0)));
-            bounds.add("alarm = ?", query.alarm.map(|id| id.0.to_be_bytes().to_vec()));
-            bounds.add("kind = ?", query.kind);
-            bounds.add("at >= ?", query.from.map(|at| at.0));
-            bounds.add("at < ?", query.to.map(|at| at.0));
-            let (behind, order) = match query.oldest_first {
-                true => ("sequence > ?", "ASC"),
-                false => ("sequence < ?", "DESC"),
-            };
-            bounds.add(behind, query.after.map(number));
-            let statement = format!(
-                "SELECT sequence, id, tenant, at, kind, location, device, alarm, severity, actor,
-                 body FROM events WHERE {} ORDER BY sequence {order} LIMIT {}",
-                bounds.clause(),
-                query.limit.clamp(1, MAX_PAGE),
-            );
-            rows(sql, &statement, bounds.values, event)
-        })
-        .await
+fn one_alarm(sql: &Connection, id: AlarmId) -> Result<Option<AlarmRow>, AlarmStoreError> {
+    let mut statement =
+        sql.prepare_cached(&format!("SELECT {ALARM_COLUMNS} FROM alarms WHERE id = ?1"))?;
+    Ok(statement.query_row([id.0.to_be_bytes()], alarm).optional()?)
+}
+
+fn page_bounds(query: &AlarmQuery) -> (Bounds, &'static str) {
+    let mut bounds = alarm_bounds(query);
+    match query.order {
+        AlarmOrder::Newest => {
+            bounds.add("sequence < ?", query.after.map(|place| number(place.sequence)));
+            (bounds, "sequence DESC")
+        }
+        AlarmOrder::Severity => {
+            if let Some(AlarmPlace { sequence, severity }) = query.after {
+                let values = [Sql::from(i64::from(severity as u8)), number(sequence).into()];
+                bounds.several("(severity, sequence) < (?, ?)", values);
+            }
+            (bounds, "severity DESC, sequence DESC")
+        }
     }
 }
 
 fn alarm_bounds(query: &AlarmQuery) -> Bounds {
     let mut bounds = Bounds::default();
     bounds.add("tenant = ?", query.tenant.map(|id| number(id.0)));
-    bounds.add("location = ?", query.location.map(|id| number(id.0)));
+    bounds.among("location", query.locations.iter().map(|id| number(id.0)));
     bounds.add("device = ?", query.device.map(|id| number(id.0)));
+    bounds.add("profile = ?", query.profile.map(|id| number(id.0)));
     bounds.add("rule = ?", query.rule.clone());
-    bounds.add("active = ?", query.active.map(i64::from));
-    bounds.add("acknowledged = ?", query.acknowledged.map(i64::from));
+    if let Some(active) = query.active {
+        bounds.fixed(if active { "active = 1" } else { "active = 0" });
+    }
+    if let Some(acknowledged) = query.acknowledged {
+        bounds.fixed(if acknowledged { "acknowledged = 1" } else { "acknowledged = 0" });
+    }
+    if let Some(shelved) = query.shelved {
+        bounds.fixed(if shelved { "shelved_until IS NOT NULL" } else { "shelved_until IS NULL" });
+    }
+    match query.assigned_to.as_deref() {
+        Some("") => bounds.fixed("assigned_to IS NULL"),
+        name => bounds.add("assigned_to = ?", name.map(str::to_owned)),
+    }
     bounds.add("severity >= ?", query.severity_from.map(|severity| i64::from(severity as u8)));
+    bounds.among("severity", query.severities.iter().map(|severity| i64::from(*severity as u8)));
+    if let Some(text) = &query.text {
+        let pattern =
+            format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        bounds.several(
+            "(rule LIKE ? ESCAPE '\\' OR raised_details ->> 'description' LIKE ? ESCAPE '\\' \
+             OR last_details ->> 'description' LIKE ? ESCAPE '\\')",
+            std::iter::repeat_n(Sql::from(pattern), 3),
+        );
+    }
     bounds.add("raised_at >= ?", query.from.map(|at| at.0));
     bounds.add("raised_at < ?", query.to.map(|at| at.0));
     bounds
-}
-
-fn rows<T>(
-    sql: &Connection,
-    statement: &str,
-    values: Vec<Sql>,
-    convert: fn(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, AlarmStoreError> {
-    let mut statement = sql.prepare_cached(statement)?;
-    let rows = statement.query_map(params_from_iter(values), convert)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn unreadable(column: usize, what: &str) -> rusqlite::Error {
-    let message: Box<dyn std::error::Error + Send + Sync> = what.into();
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, message)
-}
-
-fn severity(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Severity>> {
-    let stored: Option<u8> = row.get(column)?;
-    stored
-        .map(|stored| {
-            Severity::from_u8(stored).ok_or_else(|| unreadable(column, "an unknown severity"))
-        })
-        .transpose()
-}
-
-fn known_severity(row: &Row<'_>, column: usize) -> rusqlite::Result<Severity> {
-    severity(row, column)?.ok_or_else(|| unreadable(column, "no severity"))
-}
-
-fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Value>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| {
-        serde_json::from_str(&text).map_err(|error| unreadable(column, &error.to_string()))
-    })
-    .transpose()
-}
-
-fn known_json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
-    Ok(json(row, column)?.unwrap_or(Value::Null))
 }
 
 fn moment(row: &Row<'_>, first: usize) -> rusqlite::Result<AlarmMoment> {
@@ -276,15 +259,32 @@ fn moment(row: &Row<'_>, first: usize) -> rusqlite::Result<AlarmMoment> {
     })
 }
 
+fn rule(row: &Row<'_>, first: usize) -> rusqlite::Result<RuleId> {
+    let key: String = row.get(first + 1)?;
+    Ok(RuleId { profile: ProfileId(row.get(first)?), key: key.into() })
+}
+
+fn target(row: &Row<'_>) -> rusqlite::Result<AlarmTarget> {
+    Ok(AlarmTarget {
+        id: AlarmId(u128::from_be_bytes(row.get(0)?)),
+        tenant: TenantId(row.get(1)?),
+        location: row.get::<_, Option<u64>>(2)?.map(LocationId),
+        device: row.get::<_, Option<u64>>(3)?.map(DeviceId),
+        rule: rule(row, 4)?,
+        severity: known_severity(row, 6)?,
+        status: AlarmStatus { active: row.get(7)?, acknowledged: row.get(8)? },
+        is_shelved: row.get(9)?,
+    })
+}
+
 fn alarm(row: &Row<'_>) -> rusqlite::Result<AlarmRow> {
-    let rule: String = row.get(6)?;
     Ok(AlarmRow {
         sequence: row.get(0)?,
         id: AlarmId(u128::from_be_bytes(row.get(1)?)),
         tenant: TenantId(row.get(2)?),
         location: row.get::<_, Option<u64>>(3)?.map(LocationId),
         device: row.get::<_, Option<u64>>(4)?.map(DeviceId),
-        rule: RuleId { profile: ProfileId(row.get(5)?), key: rule.into() },
+        rule: rule(row, 5)?,
         severity: known_severity(row, 7)?,
         status: AlarmStatus { active: row.get(8)?, acknowledged: row.get(9)? },
         raised: moment(row, 10)?,
@@ -299,21 +299,5 @@ fn alarm(row: &Row<'_>) -> rusqlite::Result<AlarmRow> {
         acknowledged_by: row.get(23)?,
         assigned_to: row.get(24)?,
         shelved_until: row.get::<_, Option<i64>>(25)?.map(TimestampMs),
-    })
-}
-
-fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
-    Ok(EventRow {
-        sequence: row.get(0)?,
-        id: TransitionId(u128::from_be_bytes(row.get(1)?)),
-        tenant: TenantId(row.get(2)?),
-        at: TimestampMs(row.get(3)?),
-        kind: row.get(4)?,
-        location: row.get::<_, Option<u64>>(5)?.map(LocationId),
-        device: row.get::<_, Option<u64>>(6)?.map(DeviceId),
-        alarm: row.get::<_, Option<[u8; 16]>>(7)?.map(|id| AlarmId(u128::from_be_bytes(id))),
-        severity: severity(row, 8)?,
-        actor: row.get(9)?,
-        body: known_json(row, 10)?,
     })
 }

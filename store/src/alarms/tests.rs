@@ -156,7 +156,7 @@ fn change(id: Option<ProfileId>, expected: Option<u64>, name: Option<&str>) -> P
         expected_version: expected,
         document: name.map(|name| (name.to_owned(), format!("# kept\nname = \"{name}\""))),
         at: TimestampMs(5),
-        by: "eva".to_owned(),
+        author: "eva".into(),
         command,
         body: Vec::new(),
         partitions: 2,

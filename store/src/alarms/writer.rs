@@ -11,11 +11,12 @@ use std::time::Instant;
 use prometheus::Registry;
 use rusqlite::{Connection, Savepoint};
 use schema::PartitionId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::metrics::Meters;
 use super::profiles::{self, ProfileChange, ProfileVersion};
-use super::{AlarmStoreError, Claim, Commit, commit};
+use super::{AlarmStoreError, Claim, Commit, commit, events};
+use crate::audit::NewEvent;
 
 /// Requests that wait before their callers are slowed.
 const QUEUE_REQUESTS: usize = 256;
@@ -30,6 +31,7 @@ pub(super) enum Request {
     Commit(Arc<Commit>, Answer<()>),
     ChangeProfile(Box<ProfileChange>, Answer<ProfileVersion>),
     Delivered(u64, Answer<()>),
+    Record(Vec<NewEvent>, Answer<()>),
     Close,
 }
 
@@ -39,18 +41,20 @@ pub(super) struct Writer {
     requests: mpsc::Sender<Request>,
     thread: Mutex<Option<JoinHandle<()>>>,
     meters: Meters,
+    latest_event: watch::Receiver<u64>,
 }
 
 impl Writer {
     pub fn start(connection: Connection, registry: &Registry) -> Result<Self, AlarmStoreError> {
         let meters = Meters::register(registry, QUEUE_REQUESTS)?;
         let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
-        let worker = Worker { connection, meters: meters.clone() };
+        let (told, latest_event) = watch::channel(events::latest(&connection)?);
+        let worker = Worker { connection, meters: meters.clone(), latest_event: told };
         let thread = std::thread::Builder::new()
             .name("alarm-store".to_owned())
             .spawn(move || worker.run(receiver))
             .map_err(AlarmStoreError::Thread)?;
-        Ok(Self { requests, thread: Mutex::new(Some(thread)), meters })
+        Ok(Self { requests, thread: Mutex::new(Some(thread)), meters, latest_event })
     }
 
     pub async fn ask<T>(
@@ -62,6 +66,10 @@ impl Writer {
         self.meters.queue.inc();
         place.send(request(answer));
         answered.await.unwrap_or(Err(AlarmStoreError::Closed))
+    }
+
+    pub fn latest_event(&self) -> watch::Receiver<u64> {
+        self.latest_event.clone()
     }
 
     pub async fn close(&self) {
@@ -82,6 +90,7 @@ type Reply = Box<dyn FnOnce(bool) + Send>;
 struct Worker {
     connection: Connection,
     meters: Meters,
+    latest_event: watch::Sender<u64>,
 }
 
 impl Worker {
@@ -120,6 +129,18 @@ impl Worker {
         for reply in replies {
             reply(result.is_ok());
         }
+        self.tell_of_events();
+    }
+
+    /// Wakes those who follow the events, where there are new ones.
+    fn tell_of_events(&self) {
+        match events::latest(&self.connection) {
+            Ok(latest) => {
+                self.latest_event
+                    .send_if_modified(|known| std::mem::replace(known, latest) != latest);
+            }
+            Err(error) => tracing::error!(%error, "the events' end cannot be read"),
+        }
     }
 }
 
@@ -137,6 +158,10 @@ fn apply(savepoint: Savepoint<'_>, request: Request, events: &mut u64) -> Reply 
         Request::Delivered(sequence, answer) => {
             reply(savepoint, answer, |sql| profiles::delivered(sql, sequence))
         }
+        Request::Record(new, answer) => reply(savepoint, answer, |sql| {
+            *events += events::record(sql, &new)?;
+            Ok(())
+        }),
         Request::Close => Box::new(|_| {}),
     }
 }

@@ -11,10 +11,13 @@ use serde::Serialize;
 
 use super::index::Index;
 use super::{Change, OpenError};
+use crate::audit::NewEvent;
 use crate::sqlite::{self, SqlError};
 
-const MIGRATIONS: [&str; 1] =
-    [include_str!("../../../schema/migrations/embedded/directory/0001-documents.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../schema/migrations/embedded/directory/0001-documents.sql"),
+    include_str!("../../../schema/migrations/embedded/directory/0002-outbox.sql"),
+];
 
 /// One document to be written.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Write {
     /// What the document takes for itself, and what it lets go.
     pub taken: Vec<String>,
     pub released: Vec<String>,
+    /// Written with it.
+    pub event: Option<NewEvent>,
 }
 
 #[derive(Debug)]
@@ -58,6 +63,24 @@ impl Backend {
     pub fn commit(&mut self, writes: &[Write]) -> Result<u64, SqlError> {
         match self {
             Self::Embedded(backend) => backend.commit(writes),
+        }
+    }
+
+    /// The oldest events that are not carried yet, with their places.
+    pub fn outbox(&self, limit: usize) -> Result<Vec<(u64, NewEvent)>, SqlError> {
+        match self {
+            Self::Embedded(backend) => outbox(&backend.connection, limit),
+        }
+    }
+
+    /// Takes the events up to this place out.
+    pub fn carried(&mut self, last: u64) -> Result<(), SqlError> {
+        match self {
+            Self::Embedded(backend) => {
+                let statement = "DELETE FROM outbox WHERE sequence <= ?1";
+                backend.connection.prepare_cached(statement)?.execute([last.cast_signed()])?;
+                Ok(())
+            }
         }
     }
 
@@ -153,6 +176,10 @@ fn put(connection: &Connection, write: &Write, sequence: u64) -> Result<(), SqlE
     if written != 1 {
         return Err(rusqlite::Error::StatementChangedRows(written).into());
     }
+    if let Some(event) = &write.event {
+        let text = serde_json::to_string(event).expect("an event has text keys only");
+        connection.prepare_cached("INSERT INTO outbox (event) VALUES (?1)")?.execute([text])?;
+    }
     for claim in &write.released {
         connection.prepare_cached("DELETE FROM claims WHERE claim = ?1")?.execute([claim])?;
     }
@@ -162,6 +189,20 @@ fn put(connection: &Connection, write: &Write, sequence: u64) -> Result<(), SqlE
             .execute(params![claim, id])?;
     }
     Ok(())
+}
+
+fn outbox(connection: &Connection, limit: usize) -> Result<Vec<(u64, NewEvent)>, SqlError> {
+    let mut statement = connection
+        .prepare_cached("SELECT sequence, event FROM outbox ORDER BY sequence LIMIT ?1")?;
+    let rows = statement.query_map([limit], |row| {
+        let text = row.get_ref(1)?.as_str()?;
+        let event = serde_json::from_str(text).map_err(|error| {
+            let kind = rusqlite::types::Type::Text;
+            rusqlite::Error::FromSqlConversionFailure(1, kind, Box::new(error))
+        })?;
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), event))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The body without its kind, which stands in a column beside it.
@@ -234,7 +275,7 @@ mod tests {
         let body = DocumentBody::Tenant(Tenant { name: name.to_owned(), settings });
         let document = Document { id, version, changed_at: TimestampMs(1), body };
         let taken = (!claim.is_empty()).then(|| claim.to_owned()).into_iter().collect();
-        Write { document, deleted: false, taken, released: Vec::new() }
+        Write { document, deleted: false, taken, released: Vec::new(), event: None }
     }
 
     #[test]

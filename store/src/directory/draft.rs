@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use schema::{DeviceId, Document, DocumentBody, DocumentKind, TenantId, TimestampMs};
+use schema::{Author, DeviceId, Document, DocumentBody, DocumentKind, TenantId, TimestampMs};
 
+use super::audit;
 use super::backend::Write;
 use super::index::{Claim, Index, with_claims};
 
@@ -17,6 +18,8 @@ pub(super) struct Draft<'a> {
     index: &'a Index,
     /// When the transaction's changes are made.
     pub now: TimestampMs,
+    /// Who makes the changes that are staged next.
+    pub author: Author,
     ids: &'a mut Range<u64>,
     writes: Vec<Write>,
     /// What the writes come to; `None` is a deleted document.
@@ -31,6 +34,7 @@ impl<'a> Draft<'a> {
         Self {
             index,
             now,
+            author: Author::installation(),
             ids,
             writes: Vec::new(),
             documents: HashMap::new(),
@@ -131,7 +135,8 @@ impl<'a> Draft<'a> {
             taken.clear();
             released.clear();
         }
-        self.take_in(old, Write { document, deleted, taken, released });
+        let event = audit::event(old, &document, deleted, &self.author);
+        self.take_in(old, Write { document, deleted, taken, released, event });
     }
 
     fn take_in(&mut self, old: Option<&DocumentBody>, write: Write) {

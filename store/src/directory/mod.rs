@@ -8,6 +8,7 @@
 //!
 //! The module never sees a secret: credentials and tokens come in as hashes.
 
+mod audit;
 mod backend;
 mod draft;
 mod error;
@@ -21,10 +22,10 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 use schema::{
-    ApiToken, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind, Location,
-    LocationId, Router, RouterId, Tenant, TenantId, TimestampMs,
+    ApiToken, Author, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind,
+    Location, LocationId, Router, RouterId, Tenant, TenantId, TimestampMs,
 };
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 pub use error::{DirectoryError, OpenError};
 
@@ -32,6 +33,7 @@ use backend::Backend;
 use index::Claim;
 use writer::{Request, Shared, Writer};
 
+use crate::audit::NewEvent;
 use crate::sqlite::{self, SqlError};
 
 /// The directory's file.
@@ -120,6 +122,8 @@ pub struct Page<T> {
 pub struct Directory {
     shared: Arc<Shared>,
     writer: Arc<Writer>,
+    /// Who makes the changes that this handle makes.
+    author: Author,
     /// For those who ask what has changed since a sequence.
     path: Arc<Path>,
 }
@@ -132,7 +136,15 @@ impl Directory {
     pub fn open_embedded(dir: &Path, registry: &Registry) -> Result<Self, OpenError> {
         let (backend, index) = Backend::open_embedded(dir)?;
         let (writer, shared) = Writer::start(backend, index, registry)?;
-        Ok(Self { shared, writer: Arc::new(writer), path: dir.join(FILE).into() })
+        let (writer, author) = (Arc::new(writer), Author::installation());
+        Ok(Self { shared, writer, author, path: dir.join(FILE).into() })
+    }
+
+    /// A handle whose changes are told of this author in the events. Those of
+    /// other handles are told of the installation itself.
+    #[must_use]
+    pub fn by(&self, author: Author) -> Self {
+        Self { author, ..self.clone() }
     }
 
     #[must_use]
@@ -253,7 +265,8 @@ impl Directory {
         id: u64,
         expected_version: Option<u64>,
     ) -> Result<(), DirectoryError> {
-        self.writer.ask(Request::Delete { id, expected_version }).await.map(|_| ())
+        let request = Request::Delete { id, expected_version };
+        self.writer.ask(&self.author, request).await.map(|_| ())
     }
 
     /// Makes routers and their own devices, all or none, in one transaction.
@@ -265,7 +278,7 @@ impl Directory {
         &self,
         routers: Vec<NewRouter>,
     ) -> Result<Vec<Document>, DirectoryError> {
-        self.writer.ask(Request::CreateRouters(routers)).await
+        self.writer.ask(&self.author, Request::CreateRouters(routers)).await
     }
 
     /// The device of this name, made behind `router` if there is none.
@@ -323,13 +336,31 @@ impl Directory {
         read.await.expect("reading changes does not panic")
     }
 
+    /// The oldest events of changes that are not carried yet, with their places.
+    pub(crate) async fn outbox(
+        &self,
+        limit: usize,
+    ) -> Result<Vec<(u64, NewEvent)>, DirectoryError> {
+        self.writer.outbox(limit).await
+    }
+
+    /// Takes the events up to this place out of the outbox.
+    pub(crate) async fn carried(&self, last: u64) -> Result<(), DirectoryError> {
+        self.writer.carried(last).await
+    }
+
+    /// Changes when there are new events to carry.
+    pub(crate) fn outbox_changed(&self) -> watch::Receiver<u64> {
+        self.shared.outbox.subscribe()
+    }
+
     /// Finishes what is queued and closes the file; reads go on from memory.
     pub async fn close(&self) {
         self.writer.close().await;
     }
 
     async fn one(&self, request: Request) -> Result<Document, DirectoryError> {
-        let mut documents = self.writer.ask(request).await?;
+        let mut documents = self.writer.ask(&self.author, request).await?;
         Ok(documents.pop().expect("a request that makes or changes a document answers with it"))
     }
 }

@@ -4,9 +4,9 @@
 //! Pure: a request and a draft come in, staged writes or a refusal come out.
 
 use schema::{
-    ApiToken, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind, Location,
-    LocationId, MAX_NAME_BYTES, MAX_SILENT_FACTOR, MAX_SYSTEM_DELAY_S, Router, RouterId, Tenant,
-    TenantId, TenantSettings,
+    ApiToken, Author, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind,
+    Location, LocationId, MAX_NAME_BYTES, MAX_SILENT_FACTOR, MAX_SYSTEM_DELAY_S, Router, RouterId,
+    Tenant, TenantId, TenantSettings,
 };
 
 use super::draft::Draft;
@@ -120,7 +120,7 @@ fn ensure_device(
     name: String,
     device_type: Option<String>,
 ) -> Result<Document, DirectoryError> {
-    let Router { tenant, location, .. } = router(draft, id)?;
+    let Router { tenant, location, name: router_name, .. } = router(draft, id)?;
     if let Some((_, document)) = draft.device_by_name(tenant, &name) {
         return match &document.body {
             DocumentBody::Device(device) if device.location == location => Ok(document),
@@ -135,6 +135,7 @@ fn ensure_device(
     check_device_type(device_type.as_deref())?;
     check_quota(draft, tenant)?;
     let device = Device { tenant, location, router: id, name, device_type, behind_router: true };
+    draft.author = Author::router(id, &router_name);
     let id = draft.new_id();
     Ok(draft.insert(id, DocumentBody::Device(device)))
 }

@@ -12,13 +12,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use prometheus::{Opts, Registry};
-use schema::{Document, DocumentBody, RouterId, TimestampMs};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use schema::{Author, Document, DocumentBody, RouterId, TimestampMs};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::backend::{Backend, Write};
 use super::draft::Draft;
 use super::index::Index;
 use super::{CHANGE_FEED_CAPACITY, Change, DirectoryError, NewRouter, OpenError, rules};
+use crate::audit::NewEvent;
 use crate::{SqlError, metrics};
 
 /// How many requests wait for the writer before their callers are slowed.
@@ -51,8 +52,12 @@ impl Request {
 
 type Answer = Result<Vec<Document>, DirectoryError>;
 
+type Outbox = Result<Vec<(u64, NewEvent)>, DirectoryError>;
+
 enum Envelope {
-    Request(Request, oneshot::Sender<Answer>),
+    Request(Request, Author, oneshot::Sender<Answer>),
+    Outbox(usize, oneshot::Sender<Outbox>),
+    Carried(u64, oneshot::Sender<Result<(), DirectoryError>>),
     Close,
 }
 
@@ -61,6 +66,8 @@ enum Envelope {
 pub(super) struct Shared {
     index: RwLock<Index>,
     pub changes: broadcast::Sender<Change>,
+    /// How many transactions have put events into the outbox.
+    pub outbox: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -89,6 +96,7 @@ impl Writer {
         let shared = Arc::new(Shared {
             index: RwLock::new(index),
             changes: broadcast::Sender::new(CHANGE_FEED_CAPACITY),
+            outbox: watch::Sender::new(0),
         });
         let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
         let worker = Worker { backend, shared: shared.clone(), ids: 0..0, meters };
@@ -98,11 +106,25 @@ impl Writer {
         Ok((Self { requests, thread: Mutex::new(Some(thread)), queue }, shared))
     }
 
-    pub async fn ask(&self, request: Request) -> Answer {
+    pub async fn ask(&self, author: &Author, request: Request) -> Answer {
         let (answer, answered) = oneshot::channel();
         let place = self.requests.reserve().await.map_err(|_| DirectoryError::Closed)?;
         self.queue.inc();
-        place.send(Envelope::Request(request, answer));
+        place.send(Envelope::Request(request, author.clone(), answer));
+        answered.await.unwrap_or(Err(DirectoryError::Closed))
+    }
+
+    pub async fn outbox(&self, limit: usize) -> Outbox {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.requests.send(Envelope::Outbox(limit, answer)).await;
+        sent.map_err(|_| DirectoryError::Closed)?;
+        answered.await.unwrap_or(Err(DirectoryError::Closed))
+    }
+
+    pub async fn carried(&self, last: u64) -> Result<(), DirectoryError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.requests.send(Envelope::Carried(last, answer)).await;
+        sent.map_err(|_| DirectoryError::Closed)?;
         answered.await.unwrap_or(Err(DirectoryError::Closed))
     }
 
@@ -125,7 +147,7 @@ struct Worker {
     meters: Meters,
 }
 
-type Waiting = (Request, oneshot::Sender<Answer>);
+type Waiting = (Request, Author, oneshot::Sender<Answer>);
 
 impl Worker {
     fn run(mut self, mut requests: mpsc::Receiver<Envelope>) {
@@ -138,7 +160,16 @@ impl Worker {
             let mut next = Some(first);
             while let Some(envelope) = next {
                 match envelope {
-                    Envelope::Request(request, answer) => group.push((request, answer)),
+                    Envelope::Request(request, author, answer) => {
+                        group.push((request, author, answer));
+                    }
+                    // Whoever asked may have gone away.
+                    Envelope::Outbox(limit, answer) => {
+                        let _ = answer.send(self.backend.outbox(limit).map_err(refused));
+                    }
+                    Envelope::Carried(last, answer) => {
+                        let _ = answer.send(self.backend.carried(last).map_err(refused));
+                    }
                     Envelope::Close => {
                         open = false;
                         requests.close();
@@ -147,7 +178,9 @@ impl Worker {
                 next = if group.len() < MAX_GROUP { requests.try_recv().ok() } else { None };
             }
             self.meters.queue.sub(i64::try_from(group.len()).unwrap_or(i64::MAX));
-            self.serve(group);
+            if !group.is_empty() {
+                self.serve(group);
+            }
         }
         if let Err(error) = self.backend.close() {
             tracing::error!(%error, "the directory's file did not close cleanly");
@@ -182,12 +215,13 @@ impl Worker {
         group: Vec<Waiting>,
         answers: &mut Vec<(oneshot::Sender<Answer>, Answer)>,
     ) -> Result<(), SqlError> {
-        let needed: u64 = group.iter().map(|(request, _)| request.ids_needed()).sum();
+        let needed: u64 = group.iter().map(|(request, ..)| request.ids_needed()).sum();
         if self.ids.end - self.ids.start < needed {
             match self.backend.reserve_ids(needed.max(ID_BLOCK)) {
                 Ok(ids) => self.ids = ids,
                 Err(error) => {
-                    answers.extend(group.into_iter().map(|(_, answer)| (answer, Ok(Vec::new()))));
+                    let waiting = group.into_iter().map(|(.., answer)| (answer, Ok(Vec::new())));
+                    answers.extend(waiting);
                     return Err(error);
                 }
             }
@@ -195,7 +229,8 @@ impl Worker {
         let writes = {
             let index = self.shared.index();
             let mut draft = Draft::new(&index, &mut self.ids, now());
-            for (request, answer) in group {
+            for (request, author, answer) in group {
+                draft.author = author;
                 answers.push((answer, rules::apply(&mut draft, request)));
             }
             draft.into_writes()
@@ -208,7 +243,11 @@ impl Worker {
         self.meters.commit_seconds.observe(started.elapsed().as_secs_f64());
         self.meters.commits.inc();
         self.meters.changes.inc_by(writes.len() as u64);
+        let audited = writes.iter().any(|write| write.event.is_some());
         self.publish(first, writes);
+        if audited {
+            self.shared.outbox.send_modify(|transactions| *transactions += 1);
+        }
         Ok(())
     }
 
@@ -236,6 +275,10 @@ impl Worker {
             let _ = self.shared.changes.send(change);
         }
     }
+}
+
+fn refused(error: SqlError) -> DirectoryError {
+    DirectoryError::Backend(Arc::new(error))
 }
 
 fn now() -> TimestampMs {

@@ -7,20 +7,26 @@
 //! start. A command that comes twice changes nothing, because the core ignores
 //! a version that it has already.
 
+mod many;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alarm_core::{Report, check, parse_toml};
 use journal::{AppendError, Journal};
 use schema::{
-    AlarmAction, AlarmId, AlarmProfile, Command, CommandBody, LocationId, PartitionId, Position,
-    ProfileId, TenantId, TimestampMs, encode_commands, partition_of,
+    AlarmAction, AlarmId, AlarmProfile, Author, Command, CommandBody, LocationId, PartitionId,
+    Position, ProfileId, TenantId, TimestampMs, encode_commands, partition_of,
 };
 use store::AlarmStore;
-use store::alarms::{AlarmStoreError, Delivery, ProfileChange, ProfileVersion};
+use store::alarms::{
+    AlarmStatus, AlarmStoreError, AlarmTarget, Delivery, ProfileChange, ProfileVersion,
+};
 use tokio::sync::{Mutex, watch};
 
 use crate::workers::Progress;
+
+pub use many::{MAX_ACTED_ALARMS, ManyOutcome};
 
 /// How long a caller waits for the effect of what is durable already.
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,6 +100,31 @@ fn deleted(profile: &ProfileVersion, _: &[u8]) -> Result<Command, String> {
     Ok(Command { at: profile.changed_at, tenant: profile.tenant, body })
 }
 
+/// The state that an action would bring about, where the alarm is in it.
+fn already(status: AlarmStatus, is_shelved: bool, action: &AlarmAction) -> Option<&'static str> {
+    match action {
+        AlarmAction::Acknowledge if status.acknowledged => Some("acknowledged"),
+        AlarmAction::Unacknowledge if !status.acknowledged => Some("unacknowledged"),
+        AlarmAction::Clear | AlarmAction::Shelve { .. } if !status.active => Some("cleared"),
+        AlarmAction::Unshelve if !is_shelved => Some("unshelved"),
+        _ => None,
+    }
+}
+
+fn deed(target: AlarmTarget, action: AlarmAction, author: &Author, at: TimestampMs) -> Command {
+    let body = CommandBody::Alarm {
+        alarm: target.id,
+        device: target.device,
+        location: target.location,
+        rule: target.rule,
+        severity: target.severity,
+        by: author.by.clone(),
+        provenance: author.provenance.clone(),
+        action,
+    };
+    Command { at, tenant: target.tenant, body }
+}
+
 impl AlarmCommands {
     pub(crate) fn new(
         journal: Journal,
@@ -114,7 +145,7 @@ impl AlarmCommands {
         id: Option<ProfileId>,
         expected_version: Option<u64>,
         source: String,
-        by: &str,
+        author: impl Into<Author>,
     ) -> Result<SavedProfile, CommandError> {
         let document = parse_toml(&source).map_err(CommandError::Invalid)?;
         let report = check(&document);
@@ -129,7 +160,7 @@ impl AlarmCommands {
             expected_version,
             document: Some((document.name, source)),
             at: now(),
-            by: by.to_owned(),
+            author: author.into(),
             command: saved,
             body,
             partitions: self.journal.partitions(),
@@ -148,7 +179,7 @@ impl AlarmCommands {
         tenant: TenantId,
         id: ProfileId,
         expected_version: Option<u64>,
-        by: &str,
+        author: impl Into<Author>,
     ) -> Result<(), CommandError> {
         let change = ProfileChange {
             tenant,
@@ -156,7 +187,7 @@ impl AlarmCommands {
             expected_version,
             document: None,
             at: now(),
-            by: by.to_owned(),
+            author: author.into(),
             command: deleted,
             body: Vec::new(),
             partitions: self.journal.partitions(),
@@ -173,37 +204,24 @@ impl AlarmCommands {
         &self,
         id: AlarmId,
         action: AlarmAction,
-        by: &str,
+        author: impl Into<Author>,
     ) -> Result<(), CommandError> {
         let alarm = self.store.alarm(id).await?.ok_or(CommandError::NoSuchAlarm)?;
-        let status = alarm.status;
-        match &action {
-            AlarmAction::Acknowledge if status.acknowledged => {
-                return Err(CommandError::Already("acknowledged"));
-            }
-            AlarmAction::Unacknowledge if !status.acknowledged => {
-                return Err(CommandError::Already("unacknowledged"));
-            }
-            AlarmAction::Clear | AlarmAction::Shelve { .. } if !status.active => {
-                return Err(CommandError::Already("cleared"));
-            }
-            AlarmAction::Unshelve if alarm.shelved_until.is_none() => {
-                return Err(CommandError::Already("unshelved"));
-            }
-            _ => {}
+        if let Some(state) = already(alarm.status, alarm.shelved_until.is_some(), &action) {
+            return Err(CommandError::Already(state));
         }
-        let body = CommandBody::Alarm {
-            alarm: id,
-            device: alarm.device,
+        let target = AlarmTarget {
+            id,
+            tenant: alarm.tenant,
             location: alarm.location,
+            device: alarm.device,
             rule: alarm.rule,
             severity: alarm.severity,
-            by: by.into(),
-            provenance: None,
-            action,
+            status: alarm.status,
+            is_shelved: alarm.shelved_until.is_some(),
         };
-        let command = Command { at: now(), tenant: alarm.tenant, body };
-        let partition = self.partition_of(alarm.tenant, alarm.location);
+        let partition = self.partition_of(target.tenant, target.location);
+        let command = deed(target, action, &author.into(), now());
         let record = encode_commands(std::slice::from_ref(&command));
         let position = self.journal.submit(partition, record).await?.await?;
         self.wait(partition, position).await

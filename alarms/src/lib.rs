@@ -17,5 +17,5 @@ mod partition;
 mod workers;
 
 pub use alarm_core::{Problem, Report, check, parse_toml};
-pub use commands::{AlarmCommands, CommandError, SavedProfile};
+pub use commands::{AlarmCommands, CommandError, MAX_ACTED_ALARMS, ManyOutcome, SavedProfile};
 pub use workers::{AlarmOptions, AlarmWorkers, PartitionStatus, StartError};

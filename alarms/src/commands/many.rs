@@ -1,0 +1,170 @@
+//! One deed on all alarms that a query is about. Each alarm gets a command, a
+//! transition and an event of its own; the commands of a partition travel in as
+//! few journal records as their size allows.
+
+use std::collections::{BTreeMap, HashSet};
+
+use schema::{
+    AlarmAction, AlarmId, Author, Command, CommandBody, PartitionId, Position, encode_commands,
+};
+use store::alarms::{AlarmQuery, EventQuery};
+
+use super::{AlarmCommands, CommandError, already, deed, now};
+
+/// The most alarms that one call acts on.
+pub const MAX_ACTED_ALARMS: usize = 10_000;
+
+/// Commands of one record, at most: the other rows of the partition wait while
+/// they are applied.
+const MAX_RECORD_COMMANDS: usize = 1_000;
+
+/// Bytes of comments in one record, about.
+const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// Bytes of a command without its comment, about.
+const COMMAND_BYTES: usize = 320;
+
+/// Events of a page, when what was done is counted.
+const COUNT_PAGE: usize = 1_000;
+
+/// What came of a deed on many alarms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ManyOutcome {
+    /// Alarms that the query was about, up to [`MAX_ACTED_ALARMS`].
+    pub matched: usize,
+    /// That the deed has changed.
+    pub done: usize,
+    /// For which there was nothing to do, or nothing any more when it came.
+    pub already: usize,
+    /// For which the command is not durable, or has not taken effect in time.
+    pub failed: usize,
+    /// Why the first of those failed.
+    pub reason: Option<String>,
+    /// There were more than the call may act on.
+    pub more_remain: bool,
+}
+
+impl AlarmCommands {
+    /// Does something to all alarms that the query is about at this moment;
+    /// returns once it is done.
+    ///
+    /// # Errors
+    /// The store can't say which alarms there are. What fails later stands in
+    /// the outcome, because the rest is done.
+    pub async fn act_on_many(
+        &self,
+        query: AlarmQuery,
+        action: AlarmAction,
+        author: impl Into<Author>,
+    ) -> Result<ManyOutcome, CommandError> {
+        let author = author.into();
+        let mut targets = self.store.alarm_targets(query, MAX_ACTED_ALARMS + 1).await?;
+        let more_remain = targets.len() > MAX_ACTED_ALARMS;
+        targets.truncate(MAX_ACTED_ALARMS);
+        let matched = targets.len();
+        let mut outcome = ManyOutcome { matched, more_remain, ..ManyOutcome::default() };
+        let at = now();
+        let mut by_partition: BTreeMap<PartitionId, Vec<Command>> = BTreeMap::new();
+        for target in targets {
+            if already(target.status, target.is_shelved, &action).is_some() {
+                outcome.already += 1;
+                continue;
+            }
+            let partition = self.partition_of(target.tenant, target.location);
+            let command = deed(target, action.clone(), &author, at);
+            by_partition.entry(partition).or_default().push(command);
+        }
+        let before = *self.store.latest_event().borrow();
+        let mut sent = HashSet::new();
+        for (partition, commands) in by_partition {
+            let (count, ids) = (commands.len(), ids(&commands));
+            let effect = match self.append_all(partition, &commands, &action).await {
+                Ok(Some(last)) => self.wait(partition, last).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            match effect {
+                Ok(()) => sent.extend(ids),
+                Err(error) => {
+                    outcome.failed += count;
+                    outcome.reason.get_or_insert(error.to_string());
+                }
+            }
+        }
+        outcome.done = self.count_done(before, &sent, &action, &author).await?;
+        outcome.already += sent.len() - outcome.done;
+        Ok(outcome)
+    }
+
+    /// Appends commands in their order; the position of the last record.
+    async fn append_all(
+        &self,
+        partition: PartitionId,
+        commands: &[Command],
+        action: &AlarmAction,
+    ) -> Result<Option<Position>, CommandError> {
+        let each = match action {
+            AlarmAction::Comment { text } => COMMAND_BYTES + text.len(),
+            _ => COMMAND_BYTES,
+        };
+        let size = (MAX_RECORD_BYTES / each).clamp(1, MAX_RECORD_COMMANDS);
+        let mut pending = Vec::new();
+        for part in commands.chunks(size) {
+            pending.push(self.journal.submit(partition, encode_commands(part)).await?);
+        }
+        let mut last = None;
+        for pending in pending {
+            last = Some(pending.await?);
+        }
+        Ok(last)
+    }
+
+    /// How many of the alarms have an event of the deed since.
+    async fn count_done(
+        &self,
+        before: u64,
+        sent: &HashSet<AlarmId>,
+        action: &AlarmAction,
+        author: &Author,
+    ) -> Result<usize, CommandError> {
+        let mut done = HashSet::new();
+        let mut after = before;
+        while !sent.is_empty() {
+            let query = EventQuery {
+                kinds: vec![kind_of_event(action).to_owned()],
+                actor: Some(author.by.to_string()),
+                after: Some(after),
+                oldest_first: true,
+                limit: COUNT_PAGE,
+                ..EventQuery::default()
+            };
+            let page = self.store.events(query).await?;
+            done.extend(page.iter().filter_map(|event| event.alarm).filter(|id| sent.contains(id)));
+            match page.last() {
+                Some(last) if page.len() == COUNT_PAGE => after = last.sequence,
+                _ => break,
+            }
+        }
+        Ok(done.len())
+    }
+}
+
+fn ids(commands: &[Command]) -> Vec<AlarmId> {
+    let id = |command: &Command| match &command.body {
+        CommandBody::Alarm { alarm, .. } => Some(*alarm),
+        _ => None,
+    };
+    commands.iter().filter_map(id).collect()
+}
+
+fn kind_of_event(action: &AlarmAction) -> &'static str {
+    match action {
+        AlarmAction::Acknowledge => "alarm_acknowledged",
+        AlarmAction::Unacknowledge => "alarm_unacknowledged",
+        AlarmAction::Clear => "alarm_cleared",
+        AlarmAction::Shelve { .. } => "alarm_shelved",
+        AlarmAction::Unshelve => "alarm_unshelved",
+        AlarmAction::Comment { .. } => "alarm_commented",
+        AlarmAction::Assign { .. } => "alarm_assigned",
+    }
+}

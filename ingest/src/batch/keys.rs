@@ -148,12 +148,17 @@ pub struct KeyCache {
 struct Entry {
     name: Arc<str>,
     id: KeyId,
+    /// Whether the name stands in JSON as it is, and always means a key.
+    is_plain: bool,
     /// The row that the key stood in, in the object `object`.
     row: u32,
     object: u64,
     /// The place of the key that came next the last time.
     follower: u32,
 }
+
+/// Names that mean something else than a key at the head of a telemetry object.
+pub(crate) const NAMES_WITH_A_MEANING: [&str; 3] = ["ts", "values", "metadata"];
 
 /// A key found, and the row of an earlier use in the same object.
 #[derive(Clone, Copy, Debug)]
@@ -200,13 +205,34 @@ impl KeyCache {
             Some(entry) if *entry.name == *name => self.expected,
             _ => self.look_up(name, max_keys)?,
         };
+        Ok(self.take(place, row))
+    }
+
+    /// The length of the expected key's name, if the JSON text `rest`, which
+    /// begins behind an opening quote, is that name and the closing quote.
+    pub(crate) fn expected_len(&self, rest: &[u8]) -> Option<usize> {
+        let entry = self.entries.get(self.expected as usize).filter(|entry| entry.is_plain)?;
+        let name = entry.name.as_bytes();
+        (rest.get(name.len()) == Some(&b'"') && rest[..name.len()] == *name).then_some(name.len())
+    }
+
+    /// The expected key, as [`KeyCache::resolve_in_object`].
+    ///
+    /// # Panics
+    /// If [`KeyCache::expected_len`] does not give its length just before.
+    pub(crate) fn take_expected(&mut self, row: usize) -> Found {
+        let row = u32::try_from(row).expect("rows of one socket read are below 2^32");
+        self.take(self.expected, row)
+    }
+
+    fn take(&mut self, place: u32, row: u32) -> Found {
         let entry = &mut self.entries[place as usize];
         (self.last, self.expected) = (Some(place), entry.follower);
         let earlier_row = (entry.object == self.object).then_some(entry.row as usize);
         if earlier_row.is_none() {
             (entry.object, entry.row) = (self.object, row);
         }
-        Ok(Found { id: entry.id, earlier_row })
+        Found { id: entry.id, earlier_row }
     }
 
     /// The place of a key that is not the expected one, from now on expected here.
@@ -219,7 +245,10 @@ impl KeyCache {
                 let (id, name) = self.allow(name, max_keys)?;
                 let place = u32::try_from(self.entries.len()).expect("bounded far below 2^32");
                 let follower = place + 1;
-                self.entries.push(Entry { name, id, row: 0, object: u64::MAX, follower });
+                let is_escaped = name.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+                let is_plain = !is_escaped && !NAMES_WITH_A_MEANING.contains(&&*name);
+                let object = u64::MAX;
+                self.entries.push(Entry { name, id, is_plain, row: 0, object, follower });
                 let (entries, hasher) = (&self.entries, &self.hasher);
                 let rehash = |&place: &u32| hasher.hash_one(&*entries[place as usize].name);
                 self.by_name.insert_unique(hash, place, rehash);

@@ -11,7 +11,7 @@ mod metrics;
 mod rows;
 mod submitter;
 
-pub(crate) use keys::Found;
+pub(crate) use keys::{Found, NAMES_WITH_A_MEANING};
 pub use keys::{KeyCache, KeyId, KeyQuota, KeyTable};
 pub use rows::{Mark, Row, Rows};
 pub use submitter::{BatchOptions, Completion, Submission, SubmitError, Submitter};

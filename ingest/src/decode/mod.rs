@@ -23,6 +23,7 @@
 mod bodies;
 mod gateway;
 mod object;
+mod plain;
 mod rejection;
 mod value;
 
@@ -184,11 +185,35 @@ impl Part {
         rows: &mut Rows,
     ) -> Result<Vec<LeftOut>, Rejection> {
         let text = text(payload, context.limits)?;
+        let mut decoder = self.decoder(context, keys, rows);
+        if decoder.take_plain(text, self.form, self.list_allowed) {
+            return Ok(Vec::new());
+        }
+        self.decode_generally(text, context, keys, rows)
+    }
+
+    fn decoder<'c>(
+        &self,
+        context: &'c Context<'c>,
+        keys: &'c mut KeyCache,
+        rows: &'c mut Rows,
+    ) -> Decoder<'c> {
+        let (rows_before, rejection, left_out) = (rows.len(), None, Vec::new());
+        let Self { device, nulls, .. } = *self;
+        Decoder { context, keys, rows, nulls, device, rows_before, rejection, left_out }
+    }
+
+    /// Reads any JSON.
+    fn decode_generally(
+        self,
+        text: &str,
+        context: &Context<'_>,
+        keys: &mut KeyCache,
+        rows: &mut Rows,
+    ) -> Result<Vec<LeftOut>, Rejection> {
         let (mark, rows_before) = (rows.mark(), rows.len());
-        let Self { device, form, list_allowed, nulls } = self;
-        let (rejection, left_out) = (None, Vec::new());
-        let mut decoder =
-            Decoder { context, keys, rows, nulls, device, rows_before, rejection, left_out };
+        let mut decoder = self.decoder(context, keys, rows);
+        let Self { form, list_allowed, .. } = self;
         let mut json = serde_json::Deserializer::from_str(text);
         let seed = PartSeed { decoder: &mut decoder, form, object_allowed: true, list_allowed };
         let read = seed.deserialize(&mut json).and_then(|()| json.end());

@@ -76,7 +76,7 @@ impl Decoder<'_> {
     /// The time of an object's values. If it is out of bounds, it is said why,
     /// and the object is to be left out.
     fn observed_at(&mut self, sent: &RawValue) -> (TimestampMs, Option<Rejection>) {
-        match self.time(sent) {
+        match self.time(sent.get()) {
             Ok(at) => (at, None),
             Err(rejection) if rejection.reason.is_time() => {
                 (self.context.received_at, Some(rejection))
@@ -202,7 +202,7 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    fn key(&mut self, name: &str) -> Option<Found> {
+    pub(super) fn key(&mut self, name: &str) -> Option<Found> {
         let limits = self.context.limits;
         if name.is_empty() {
             self.reject(Reason::Malformed, "a key is empty; give it a name");

@@ -51,7 +51,12 @@ impl Decoder<'_> {
         self.place(found, observed_at, value);
     }
 
-    fn place(&mut self, found: Found, observed_at: TimestampMs, value: Option<Value<'_>>) {
+    pub(super) fn place(
+        &mut self,
+        found: Found,
+        observed_at: TimestampMs,
+        value: Option<Value<'_>>,
+    ) {
         let row = found.earlier_row.unwrap_or(self.rows.len());
         match found.earlier_row {
             Some(row) => self.rows.replace(row, value),
@@ -77,7 +82,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn place_text(&mut self, found: Found, observed_at: TimestampMs, text: &str) {
+    pub(super) fn place_text(&mut self, found: Found, observed_at: TimestampMs, text: &str) {
         if self.context.numbers_from_text
             && let Some(number) = number_from_text(text)
         {
@@ -146,10 +151,9 @@ impl Decoder<'_> {
     /// The time under `ts`, or why it is none or is not taken. As in
     /// `ThingsBoard` it may be a float, whose fraction is cut off, or either as
     /// text.
-    pub(super) fn time(&self, sent: &RawValue) -> Result<TimestampMs, Rejection> {
-        let Some(ts) = whole_ms(sent.get()) else {
-            let detail =
-                format!("`ts`: {} is no time in milliseconds since 1970", Shown(sent.get()));
+    pub(super) fn time(&self, sent: &str) -> Result<TimestampMs, Rejection> {
+        let Some(ts) = whole_ms(sent) else {
+            let detail = format!("`ts`: {} is no time in milliseconds since 1970", Shown(sent));
             return Err(Rejection::new(Reason::Malformed, detail));
         };
         let (now, tolerance_ms) =

@@ -165,9 +165,7 @@ impl PartitionRecorder {
             RecordKind::SharedAttributes => Some(Scope::Shared),
             RecordKind::Commands => return self.pass_over(position).await,
         };
-        let rows = entry
-            .record_rows()
-            .map_err(|source| End::Record { position, source })?;
+        let rows = entry.record_rows().map_err(|source| End::Record { position, source })?;
         self.metrics.rows.inc_by(u64::from(entry.rows));
         let Some(scope) = scope else { return self.write(position, &rows).await };
         if position >= self.attributes.position(self.partition) {

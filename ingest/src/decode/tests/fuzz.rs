@@ -49,7 +49,7 @@ const TOKENS: [&[u8]; 20] = [
     b"NaN",
 ];
 
-fn mutate(random: &mut StdRng) -> Vec<u8> {
+pub(super) fn mutate(random: &mut StdRng) -> Vec<u8> {
     let mut payload = CORPUS[random.random_range(0..CORPUS.len())].as_bytes().to_vec();
     for _ in 0..random.random_range(1..5) {
         let at = random.random_range(0..=payload.len());

@@ -4,6 +4,7 @@ mod device;
 mod fuzz;
 mod gateway;
 mod oracle;
+mod plain;
 mod small_bodies;
 
 use schema::{DeviceId, TenantId, TenantSettings, TimestampMs};

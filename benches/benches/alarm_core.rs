@@ -222,7 +222,65 @@ fn memory() {
     }
 }
 
+/// A reading of one key of each device in turn, which no rule mentions: the cost
+/// of finding the device and its cell again in a fleet of that size.
+fn many_devices(count: usize) -> f64 {
+    let (mut engine, devices) = engine("name = \"bench\"\nrules = []", count);
+    let key = engine.key("temperature");
+    let mut out: Vec<Transition> = Vec::new();
+    let (mut round, mut readings, mut measured) = (0i64, 0u64, Duration::ZERO);
+    while measured < MEASURED {
+        let started = cpu();
+        // Small fleets go round many times between two looks at the clock.
+        for _ in 0..100_000 / count {
+            round += 1;
+            let at = TimestampMs(START_MS + round * 1_000);
+            let cause = Cause::Record { position: Position(round.unsigned_abs()), row: 0 };
+            // As the worker does it: a block is brought near, then evaluated.
+            for block in devices.chunks(64) {
+                for &device in block {
+                    engine.bring_near(device, key);
+                }
+                for &device in block {
+                    let values = [(key, Value::Number((round % 97) as f64))];
+                    let group = Readings { device, at, received_at: at, cause, values: &values };
+                    engine.readings(&group, &mut out);
+                    readings += 1;
+                }
+            }
+            black_box(&out);
+        }
+        if round as usize * count > 200_000 {
+            measured += cpu() - started;
+        } else {
+            readings = 0;
+        }
+    }
+    readings as f64 / measured.as_secs_f64()
+}
+
+fn fleets() {
+    let (few, many) = (many_devices(100), many_devices(100_000));
+    #[allow(clippy::print_stdout, reason = "this is what the bench is for")]
+    {
+        println!("{:48} {few:>12.0} readings/s", "100 devices, one key, no rule");
+        println!(
+            "{:48} {many:>12.0} readings/s {:>7.2} times the cost",
+            "100000 devices, one key, no rule",
+            few / many
+        );
+    }
+}
+
+/// All parts, or those whose name contains the first word behind `--`.
 fn main() {
-    MIXES.iter().for_each(measure);
-    memory();
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with("--"));
+    let wanted = |name: &str| wanted.as_ref().is_none_or(|part| name.contains(part.as_str()));
+    MIXES.iter().filter(|(name, ..)| wanted(name)).for_each(measure);
+    if wanted("many_devices") {
+        fleets();
+    }
+    if wanted("memory") {
+        memory();
+    }
 }

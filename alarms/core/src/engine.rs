@@ -285,12 +285,14 @@ impl Engine {
             return;
         }
         self.tally.evaluated += fresh;
-        if !device.states.is_empty() {
+        // What a silence broke must not fire. Where nothing is due, each round
+        // looks for itself.
+        let mut trigger = trigger;
+        trigger.after_silence = device.deadline > at && fresh == values.len() as u64;
+        if !trigger.after_silence {
             for (key, _) in values {
                 self.interrupt_gaps(index, *key, at);
             }
-        }
-        if self.world.device(index).deadline <= at {
             self.fire_due(index, at, out);
         }
         let mut touches = std::mem::take(&mut self.touches);
@@ -315,13 +317,14 @@ impl Engine {
                 _ => None,
             };
             let mut touch =
-                Touch { key, at, number, old_at: None, old_number: None, changed: false };
+                Touch { key, list: 0, at, number, old_at: None, old_number: None, changed: false };
             match device.cell_place(key) {
                 Ok(place) => {
                     let cell = &mut device.cells[place];
                     if at < cell.at || (at == cell.at && cell.value.is(value)) {
                         continue;
                     }
+                    touch.list = cell.list;
                     touch.old_at = Some(cell.at);
                     touch.old_number = cell.value.number();
                     touch.changed = !cell.value.is(value);
@@ -332,6 +335,7 @@ impl Engine {
                     let class =
                         &self.world.tenants[device.tenant as usize].classes[device.class as usize];
                     let list = class.list_of(key);
+                    touch.list = list;
                     if device.cells.len() == device.cells.capacity() {
                         device.cells.reserve_exact(4);
                     }
@@ -355,12 +359,9 @@ impl Engine {
         let watched = device.watched;
         let mut affected = std::mem::take(&mut self.affected);
         affected.clear();
+        let class = &self.world.tenants[device.tenant as usize].classes[device.class as usize];
         for touch in touches {
-            if let Some(cell) = device.cell(touch.key) {
-                let class =
-                    &self.world.tenants[device.tenant as usize].classes[device.class as usize];
-                affected.extend_from_slice(class.list(cell.list));
-            }
+            affected.extend_from_slice(class.list(touch.list));
         }
         if touches.len() > 1 {
             affected.sort_unstable();
@@ -420,7 +421,7 @@ impl Engine {
         let place = device.state_place(rule_index);
         let scene =
             Scene { rule, world: &self.world, keys: &self.keys, zones: &self.zones, device: index };
-        let mut known = place.ok().map(|place| device.states[place]);
+        let known = place.ok().map(|place| device.states[place]);
         if known.is_none_or(|entry| entry.state == state::NONE)
             && rule.stateless_when_idle
             && !scene.stirs(known.map_or(at, |entry| at.max(entry.at)))
@@ -431,44 +432,52 @@ impl Engine {
             }
             return;
         }
-        if known.is_none_or(|entry| entry.state == state::NONE) {
-            let since = known.map_or(i64::MIN, |entry| entry.at);
-            let fresh = RuleState::new(rule, index, rule_index, since);
-            let entry = state::Entry { rule: rule_index, state: self.states.add(fresh), at: since };
-            known = Some(entry);
-            let states = &mut self.world.devices[index as usize].states;
-            match place {
-                Ok(place) => states[place] = entry,
-                Err(place) => states.insert(place, entry),
+        let (place, state_index) = match (place, known) {
+            (Ok(place), Some(entry)) if entry.state != state::NONE => (place, entry.state),
+            (place, known) => {
+                let since = known.map_or(i64::MIN, |entry| entry.at);
+                let state = self.states.begin(rule, index, rule_index, since);
+                let entry = state::Entry { rule: rule_index, state, at: since };
+                let states = &mut self.world.devices[index as usize].states;
+                let place = match place {
+                    Ok(place) => {
+                        states[place] = entry;
+                        place
+                    }
+                    Err(place) => {
+                        states.insert(place, entry);
+                        place
+                    }
+                };
+                (place, state)
             }
-        }
-        let Some(entry) = known else { return };
-        let Some(rule) = &self.rules[rule_index as usize] else { return };
+        };
         let scene =
             Scene { rule, world: &self.world, keys: &self.keys, zones: &self.zones, device: index };
-        let rule_state = self.states.get_mut(entry.state);
+        let rule_state = self.states.get_mut(state_index);
+        if trigger.after_silence {
+            timers::break_durations(rule_state, rule, at);
+        }
         scene.remember(rule_state, touches, source);
         let count = &mut self.counts[rule_index as usize];
         scene.round(rule_state, count, at, trigger, out);
-        self.settle(index, rule_index, entry.state);
+        self.settle(index, rule_index, place);
     }
 
     /// After a round: frees a state that has nothing to remember, and sees to
     /// it that its next deadline is known.
-    pub(crate) fn settle(&mut self, index: u32, rule_index: u32, state_index: u32) {
+    pub(crate) fn settle(&mut self, index: u32, rule_index: u32, place: usize) {
         let Some(rule) = &self.rules[rule_index as usize] else { return };
-        let rule_state = self.states.get_mut(state_index);
-        let (at, deadline) = (rule_state.at, rule_state.deadline(rule));
-        let idle = rule.stateless_when_idle && rule_state.is_idle(rule);
         let device = &mut self.world.devices[index as usize];
-        if let Ok(place) = device.state_place(rule_index) {
-            device.states[place].at = at;
-            if idle {
-                device.states[place].state = state::NONE;
-                self.states.remove(state_index);
-                return;
-            }
+        let entry = &mut device.states[place];
+        let rule_state = self.states.get_mut(entry.state);
+        entry.at = rule_state.at;
+        if rule.stateless_when_idle && rule_state.is_idle(rule) {
+            self.states.free(entry.state);
+            entry.state = state::NONE;
+            return;
         }
+        let deadline = rule_state.deadline(rule);
         if deadline < device.deadline {
             device.deadline = deadline;
             self.queue(index);

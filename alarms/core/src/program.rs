@@ -6,6 +6,7 @@
 mod check;
 mod contradictions;
 mod filter;
+mod history;
 mod operands;
 mod operators;
 mod pattern;
@@ -17,9 +18,8 @@ use std::sync::Arc;
 use schema::{AlarmProfile, AlarmRule, ProfileId, RuleId, Severity, TenantId};
 
 pub use check::{Problem, Report, check, parse_toml};
-pub(crate) use filter::{
-    Context, History, HistoryKind, HistorySpec, Holds, KeyRef, Shift, Touch, Tree,
-};
+pub(crate) use filter::{Context, Holds, KeyRef, Shift, Tree};
+pub(crate) use history::{History, HistoryKind, HistorySpec, Touch};
 pub(crate) use schedule::{Schedule, Zones};
 pub(crate) use template::Template;
 
@@ -39,8 +39,19 @@ pub(crate) struct Condition {
     pub tree: Tree,
     pub kind: Kind,
     pub schedule: Option<Schedule>,
-    /// The condition's place in the rule's state.
-    pub slot: usize,
+    /// The place of its timer or counter in the rule's state; a simple
+    /// condition has neither.
+    pub slot: Option<usize>,
+}
+
+impl Condition {
+    /// The slot and the length of a condition that must hold for a time.
+    fn duration(&self) -> Option<(usize, i64)> {
+        match (self.slot, self.kind) {
+            (Some(slot), Kind::Duration(length)) => Some((slot, length)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,8 +87,10 @@ pub(crate) struct Rule {
     /// Attributes that its limits are taken from.
     pub attributes: Vec<u32>,
     pub switches: Switches,
-    /// Condition slots of its state.
+    /// Timers and counters of its state.
     pub slots: usize,
+    /// Conditions that must hold for a time: their slots and lengths.
+    pub durations: Vec<(usize, i64)>,
     /// True when an idle device needs no state for it: nothing to remember
     /// between readings.
     pub stateless_when_idle: bool,

@@ -13,7 +13,7 @@ use crate::engine::{Engine, EngineOptions, Profile, RuleState, World};
 use crate::program;
 
 /// The version of the format; part of stored data.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why a snapshot can't be taken back. It came from our own store, so each of
 /// these stops the partition and wants a person.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use schema::{
     AlarmAction, AlarmId, AlarmProfile, Cause, ClearReason, Command, CommandBody, DeviceId,
-    LocationId, Originator, ProfileId, Provenance, RuleId, Severity, TenantId, TimestampMs, Transition,
-    TransitionKind, Value,
+    LocationId, Originator, ProfileId, Provenance, RuleId, Severity, TenantId, TimestampMs,
+    Transition, TransitionKind, Value,
 };
 
 use super::scene::{Scene, Trigger};
@@ -214,7 +214,9 @@ impl Engine {
         let (world, keys, zones) = (&self.world, &self.keys, &self.zones);
         let scene = Scene { rule, world, keys, zones, device };
         do_to(&scene, rule_state, count, deed, kind, out);
-        self.settle(device, rule_index, place);
+        if let Ok(place) = self.world.device(device).state_place(rule_index) {
+            self.settle(device, rule_index, place);
+        }
     }
 
     fn find_alarm(&self, device: DeviceId, alarm: AlarmId) -> Option<(u32, u32)> {
@@ -343,12 +345,14 @@ impl Engine {
             fresh.cleared_at = old.cleared_at;
             if fresh.alarm.is_some() != fresh.on.is_some() {
                 // It was flapping, and the rule's own view was off.
-                fresh.on = fresh.alarm.as_ref().map(|alarm| super::state::On {
-                    severity: alarm.severity,
-                    since: old.at,
-                    last_true: old.at,
-                    clear_since: None,
-                    latched: false,
+                fresh.on = fresh.alarm.as_ref().map(|alarm| {
+                    Box::new(super::state::On {
+                        severity: alarm.severity,
+                        since: old.at,
+                        last_true: old.at,
+                        clear_since: None,
+                        latched: false,
+                    })
                 });
             }
             *old = fresh;

@@ -23,14 +23,15 @@ impl Scene<'_> {
         shift: Shift,
         trigger: Trigger,
     ) -> Verdict {
-        let until = match self.scheduled(state, condition, at, shift) {
-            None => {
-                state.conditions[condition.slot].reset();
-                return Verdict::False;
-            }
-            Some(until) => until,
+        let until = self.scheduled(state, condition, at, shift);
+        let Some(slot) = condition.slot else {
+            return if until.is_some() { Verdict::True } else { Verdict::False };
         };
-        let temporal = &mut state.conditions[condition.slot];
+        let temporal = &mut state.conditions[slot];
+        let Some(until) = until else {
+            temporal.reset();
+            return Verdict::False;
+        };
         match condition.kind {
             Kind::Simple => Verdict::True,
             Kind::Duration(length) => duration(temporal, at, length, until, trigger),
@@ -39,7 +40,7 @@ impl Scene<'_> {
                     temporal.reset();
                 }
                 temporal.until = until;
-                repeating(&mut temporal.times, at, times, within, trigger)
+                repeating(temporal.times.get_or_insert_default(), at, times, within, trigger)
             }
         }
     }

@@ -7,7 +7,7 @@ use schema::{ClearReason, Severity, SuppressReason, TransitionKind};
 
 use super::condition::Verdict;
 use super::scene::{Scene, Trigger};
-use super::state::{Active, Flaps, On, RuleCount, RuleState};
+use super::state::{Flaps, On, RuleCount, RuleState};
 use crate::program::Shift;
 
 /// What a round of raise conditions came to.
@@ -139,7 +139,7 @@ impl Scene<'_> {
 
     fn clear_slots(&self) -> impl Iterator<Item = usize> {
         let by_severity = self.rule.clear_by_severity.iter().map(|(_, condition)| condition);
-        by_severity.chain(self.rule.clear.as_ref()).map(|condition| condition.slot)
+        by_severity.chain(self.rule.clear.as_ref()).filter_map(|condition| condition.slot)
     }
 
     fn turn_on(
@@ -167,7 +167,7 @@ impl Scene<'_> {
             return Decision::Nothing;
         }
         let (clear_since, latched) = (None, false);
-        state.on = Some(On { severity, since: at, last_true: at, clear_since, latched });
+        state.on = Some(Box::new(On { severity, since: at, last_true: at, clear_since, latched }));
         Decision::On
     }
 
@@ -253,7 +253,7 @@ impl Scene<'_> {
             Decision::On => {
                 let Some(severity) = state.on.as_ref().map(|on| on.severity) else { return };
                 let (alarm, transition) = self.raise(severity, at, trigger);
-                state.alarm = Some(alarm);
+                state.alarm = Some(Box::new(alarm));
                 count.active += 1;
                 out.push(transition);
             }
@@ -346,8 +346,8 @@ impl Scene<'_> {
         at: i64,
         trigger: Trigger,
         out: &mut Out,
-    ) -> Option<Active> {
-        let alarm = state.alarm.take();
+    ) {
+        state.alarm = None;
         state.flaps.flapping = false;
         count.active = count.active.saturating_sub(1);
         if let Some(limit) = count.limit
@@ -358,6 +358,5 @@ impl Scene<'_> {
             let kind = TransitionKind::Cleared { reason };
             out.push(self.limit_transition(Some(limit), kind, at, trigger));
         }
-        alarm
     }
 }

@@ -21,20 +21,23 @@ pub(crate) struct Trigger {
     /// A reading of the rule's keys, which counts and recurs; a deadline or an
     /// attribute does not.
     pub reading: bool,
+    /// No deadline came before it, so nobody has looked yet whether a silence
+    /// has broken the rule's durations.
+    pub after_silence: bool,
 }
 
 impl Trigger {
     pub fn reading(cause: Cause, received_at: i64) -> Self {
-        Self { cause, received_at, reading: true }
+        Self { cause, received_at, reading: true, after_silence: false }
     }
 
     pub fn change(cause: Cause, received_at: i64) -> Self {
-        Self { cause, received_at, reading: false }
+        Self { cause, received_at, reading: false, after_silence: false }
     }
 
     /// The deadline at `at`.
     pub fn deadline(at: i64) -> Self {
-        Self { cause: Cause::Deadline, received_at: at, reading: false }
+        Self { cause: Cause::Deadline, received_at: at, reading: false, after_silence: false }
     }
 }
 
@@ -104,6 +107,9 @@ impl<'a> Scene<'a> {
 
     /// Puts touched readings into the rule's memory.
     pub fn remember(&self, state: &mut RuleState, touches: &[Touch], source: u32) {
+        if self.rule.histories.is_empty() {
+            return;
+        }
         for (spec, history) in self.rule.histories.iter().zip(&mut state.histories) {
             let of = match &spec.key.device {
                 None => Some(self.device),

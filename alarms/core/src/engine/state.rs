@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::limits::FLAP_STATES;
-use crate::program::{History, Kind, Rule};
+use crate::program::{History, Rule};
 
 /// No state: the rule is at rest for the device.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -69,24 +69,31 @@ pub(crate) struct Temporal {
     pub last: i64,
     /// When its schedule next ends.
     pub until: i64,
-    /// The readings that count, the oldest first.
-    pub times: VecDeque<i64>,
+    /// The readings that count, the oldest first; durations have none.
+    pub times: Option<Box<VecDeque<i64>>>,
 }
 
 impl Temporal {
     pub const fn new() -> Self {
-        Self { since: i64::MIN, last: i64::MIN, until: i64::MAX, times: VecDeque::new() }
+        Self { since: i64::MIN, last: i64::MIN, until: i64::MAX, times: None }
     }
 
     pub fn reset(&mut self) {
         self.since = i64::MIN;
         self.last = i64::MIN;
         self.until = i64::MAX;
-        self.times.clear();
+        if let Some(times) = &mut self.times {
+            times.clear();
+        }
     }
 
     pub fn is_pending(&self) -> bool {
         self.since != i64::MIN
+    }
+
+    /// Nothing is pending and nothing counts.
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_pending() && self.times.as_ref().is_none_or(|times| times.is_empty())
     }
 }
 
@@ -128,13 +135,14 @@ pub(crate) struct RuleState {
     pub at: i64,
     /// When to look again although nothing arrives.
     pub wake: i64,
-    pub on: Option<On>,
-    pub alarm: Option<Active>,
+    pub on: Option<Box<On>>,
+    pub alarm: Option<Box<Active>>,
     /// When it last ended by its rule or by time.
     pub cleared_at: Option<i64>,
     pub flaps: Flaps,
-    pub conditions: SmallVec<[Temporal; 2]>,
-    pub histories: Vec<History>,
+    /// Of the conditions that have a timer or a counter.
+    pub conditions: SmallVec<[Temporal; 1]>,
+    pub histories: SmallVec<[History; 1]>,
 }
 
 impl RuleState {
@@ -153,6 +161,17 @@ impl RuleState {
         }
     }
 
+    /// As [`RuleState::new`], in memory that another state leaves behind.
+    fn begin(&mut self, rule: &Rule, device: u32, index: u32, at: i64) {
+        (self.device, self.rule, self.at, self.wake) = (device, index, at, i64::MAX);
+        (self.on, self.alarm, self.cleared_at) = (None, None, None);
+        self.flaps = Flaps::default();
+        self.conditions.resize_with(rule.slots, Temporal::new);
+        self.reset_conditions();
+        self.histories.clear();
+        self.histories.extend(rule.histories.iter().map(|spec| History::new(spec.kind)));
+    }
+
     /// All timers and counters as if nothing had been; the alarm is the caller's.
     pub fn reset_conditions(&mut self) {
         for condition in &mut self.conditions {
@@ -168,7 +187,7 @@ impl RuleState {
             && self.alarm.is_none()
             && resting
             && self.wake == i64::MAX
-            && self.conditions.iter().all(|c| !c.is_pending() && c.times.is_empty())
+            && self.conditions.iter().all(Temporal::is_at_rest)
     }
 
     /// The earliest time at which it must be looked at although nothing arrives.
@@ -179,14 +198,10 @@ impl RuleState {
                 earliest = earliest.min(at);
             }
         };
-        let conditions = rule.raises.iter().map(|(_, condition)| condition);
-        let clears = rule.clear_by_severity.iter().map(|(_, condition)| condition);
-        for condition in conditions.chain(clears).chain(rule.clear.as_ref()) {
-            let temporal = &self.conditions[condition.slot];
-            if let Kind::Duration(length) = condition.kind
-                && temporal.is_pending()
-            {
-                add(temporal.since.saturating_add(length));
+        for (slot, length) in &rule.durations {
+            let temporal = &self.conditions[*slot];
+            if temporal.is_pending() {
+                add(temporal.since.saturating_add(*length));
             }
         }
         if let Some(on) = &self.on {
@@ -220,41 +235,49 @@ pub(crate) struct RuleCount {
     pub limit: Option<AlarmId>,
 }
 
-/// All states, in places that are used again.
+/// All states, in places that are used again with the memory that they have.
 #[derive(Debug, Default)]
 pub(crate) struct States {
-    places: Vec<Option<RuleState>>,
+    places: Vec<RuleState>,
     free: Vec<u32>,
 }
 
 impl States {
     pub fn add(&mut self, state: RuleState) -> u32 {
         if let Some(place) = self.free.pop() {
-            self.places[place as usize] = Some(state);
+            self.places[place as usize] = state;
             return place;
         }
-        self.places.push(Some(state));
+        self.places.push(state);
         u32::try_from(self.places.len() - 1).expect("memory ends before 2^32 states")
     }
 
-    /// # Panics
-    /// If there is no such state, which would be a defect of the engine.
-    pub fn get(&self, place: u32) -> &RuleState {
-        self.places[place as usize].as_ref().expect("an entry's state is there")
-    }
-
-    /// # Panics
-    /// If there is no such state, which would be a defect of the engine.
-    pub fn get_mut(&mut self, place: u32) -> &mut RuleState {
-        self.places[place as usize].as_mut().expect("an entry's state is there")
-    }
-
-    pub fn remove(&mut self, place: u32) -> Option<RuleState> {
-        let state = self.places[place as usize].take();
-        if state.is_some() {
-            self.free.push(place);
+    /// Adds a fresh state.
+    pub fn begin(&mut self, rule: &Rule, device: u32, index: u32, at: i64) -> u32 {
+        if let Some(place) = self.free.pop() {
+            self.places[place as usize].begin(rule, device, index, at);
+            return place;
         }
-        state
+        self.add(RuleState::new(rule, device, index, at))
+    }
+
+    pub fn get(&self, place: u32) -> &RuleState {
+        &self.places[place as usize]
+    }
+
+    pub fn get_mut(&mut self, place: u32) -> &mut RuleState {
+        &mut self.places[place as usize]
+    }
+
+    /// Takes a state out and gives its place back.
+    pub fn remove(&mut self, place: u32) -> Option<RuleState> {
+        self.free.push(place);
+        self.places.get(place as usize).cloned()
+    }
+
+    /// Gives a place back, without the state that it held.
+    pub fn free(&mut self, place: u32) {
+        self.free.push(place);
     }
 }
 

@@ -6,8 +6,8 @@ use schema::{TimestampMs, Transition};
 
 use super::Engine;
 use super::scene::Trigger;
-use super::state::{self, States};
-use crate::program::{Kind, Rule};
+use super::state::{self, RuleState, States};
+use crate::program::Rule;
 
 impl Engine {
     /// The clock has come to `now`: fires, at their own times, the deadlines of
@@ -158,18 +158,20 @@ impl Engine {
 /// they are long: what was between is not known. A silence that the clock has
 /// seen out has fired its deadline already.
 fn interrupt_gap(states: &mut States, rule: &Rule, entry: state::Entry, at: i64) {
-    if entry.state == state::NONE || !rule.switches.gap_breaks_duration {
+    if entry.state == state::NONE {
         return;
     }
-    let rule_state = states.get_mut(entry.state);
-    let conditions = rule.raises.iter().map(|(_, condition)| condition);
-    let clears = rule.clear_by_severity.iter().map(|(_, condition)| condition);
-    for condition in conditions.chain(clears).chain(rule.clear.as_ref()) {
-        let temporal = &mut rule_state.conditions[condition.slot];
-        if let Kind::Duration(length) = condition.kind
-            && temporal.is_pending()
-            && at.saturating_sub(temporal.last) > length
-        {
+    break_durations(states.get_mut(entry.state), rule, at);
+}
+
+/// The same for a state that is at hand.
+pub(crate) fn break_durations(state: &mut RuleState, rule: &Rule, at: i64) {
+    if !rule.switches.gap_breaks_duration {
+        return;
+    }
+    for (slot, length) in &rule.durations {
+        let temporal = &mut state.conditions[*slot];
+        if temporal.is_pending() && at.saturating_sub(temporal.last) > *length {
             temporal.reset();
         }
     }

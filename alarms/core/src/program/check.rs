@@ -9,7 +9,8 @@ use schema::{
 };
 
 use super::contradictions;
-use super::filter::{HistoryKind, HistorySpec, KeyRef, Of, Op, Operand, Test, Tree};
+use super::filter::{KeyRef, Of, Op, Operand, Test, Tree};
+use super::history::{HistoryKind, HistorySpec};
 use super::operators::{self, Wants};
 use super::schedule::{DAYS, Schedule, Zones, parse_day, parse_time};
 use super::{Condition, Kind, Rule, Switches, Template};
@@ -182,6 +183,8 @@ impl<'a> Compiler<'a> {
         if self.report.errors.len() > errors {
             return None;
         }
+        let all = raises.iter().chain(&clear_by_severity).map(|(_, condition)| condition);
+        let durations = all.chain(&clear).filter_map(Condition::duration).collect();
         Some(Rule {
             tenant,
             id: RuleId { profile, key: rule.key.as_str().into() },
@@ -196,6 +199,7 @@ impl<'a> Compiler<'a> {
             attributes: std::mem::take(&mut self.attributes),
             switches,
             slots: self.slots,
+            durations,
             anchor,
         })
     }
@@ -240,9 +244,9 @@ impl<'a> Compiler<'a> {
         rule_schedule: Option<&ScheduleText>,
     ) -> Option<Condition> {
         self.filters = 0;
-        let slot = self.slots;
-        self.slots += 1;
         let kind = self.kind(path, text);
+        let slot = (kind != Some(Kind::Simple)).then_some(self.slots);
+        self.slots += usize::from(slot.is_some());
         let own = text.schedule.as_ref();
         let schedule = own.or(rule_schedule).map(|s| self.schedule(&format!("{path}.schedule"), s));
         let tree = match (&text.when, text.no_reading_for) {

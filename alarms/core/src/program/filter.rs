@@ -1,12 +1,10 @@
 //! The tree of a condition and what its leaves compare.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use regex::Regex;
-use serde::{Deserialize, Serialize};
 
-use crate::limits::DELTA_PARTS;
+use super::history::{History, HistoryKind};
 use crate::value::Scalar;
 
 /// A telemetry key, of the rule's own device or of a named one at its location.
@@ -68,84 +66,6 @@ pub(crate) enum Operand {
     Constant(Scalar),
     Key(KeyRef),
     Attribute { name: u32, default: Option<Scalar> },
-}
-
-/// What a rule remembers of a key between readings.
-#[derive(Clone, Debug)]
-pub(crate) struct HistorySpec {
-    pub key: KeyRef,
-    pub kind: HistoryKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HistoryKind {
-    /// Over a window in milliseconds.
-    Delta(i64),
-    Rate,
-    Changed,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum History {
-    /// The first reading of each part of the window: (part, time, number).
-    Delta(VecDeque<(i64, i64, f64)>),
-    /// The reading before the last one, and the change a second since.
-    Rate {
-        before: Option<(i64, f64)>,
-        rate: Option<f64>,
-    },
-    Changed(bool),
-}
-
-/// What a reading did to its key.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Touch {
-    pub key: u32,
-    pub at: i64,
-    pub number: Option<f64>,
-    pub old_at: Option<i64>,
-    pub old_number: Option<f64>,
-    pub changed: bool,
-}
-
-impl History {
-    pub fn new(kind: HistoryKind) -> Self {
-        match kind {
-            HistoryKind::Delta(_) => Self::Delta(VecDeque::new()),
-            HistoryKind::Rate => Self::Rate { before: None, rate: None },
-            HistoryKind::Changed => Self::Changed(false),
-        }
-    }
-
-    /// Takes a reading in.
-    #[allow(clippy::cast_precision_loss, reason = "milliseconds between readings fit a float")]
-    pub fn touch(&mut self, kind: HistoryKind, touch: &Touch) {
-        match (self, kind) {
-            (Self::Delta(parts), HistoryKind::Delta(window)) => {
-                let Some(number) = touch.number else { return };
-                let part = touch.at.div_euclid((window / DELTA_PARTS).max(1));
-                while parts.front().is_some_and(|(_, at, _)| *at < touch.at - window) {
-                    parts.pop_front();
-                }
-                match parts.back_mut() {
-                    Some(last) if last.1 == touch.at => last.2 = number,
-                    Some(last) if last.0 == part => {}
-                    _ => parts.push_back((part, touch.at, number)),
-                }
-            }
-            (Self::Rate { before, rate }, _) => {
-                // A correction of the last reading leaves the one before it.
-                if touch.old_at != Some(touch.at) {
-                    *before = touch.old_at.zip(touch.old_number);
-                }
-                *rate = before
-                    .zip(touch.number)
-                    .map(|((old_at, old), new)| (new - old) * 1_000.0 / (touch.at - old_at) as f64);
-            }
-            (Self::Changed(changed), _) => *changed = touch.changed,
-            (Self::Delta(_), _) => {}
-        }
-    }
 }
 
 /// Where a test finds values. The engine answers for one device.
@@ -227,14 +147,14 @@ impl Holds {
             Of::History(place) => {
                 let number = match context.history(place)? {
                     History::Changed(changed) => return Some(*changed),
-                    History::Rate { rate, .. } => (*rate)?,
-                    History::Delta(parts) => {
+                    History::Rate { rate, .. } if rate.is_nan() => return None,
+                    History::Rate { rate, .. } => *rate,
+                    History::Delta(delta) => {
                         let HistoryKind::Delta(window) = context.history_kind(place) else {
                             return None;
                         };
                         let number = context.last(&test.key)?.0.number()?;
-                        let first = parts.iter().find(|(_, at, _)| *at >= self.now - window)?;
-                        number - first.2
+                        number - delta.first_since(self.now - window)?
                     }
                 };
                 self.compare(&test.op, &Scalar::Number(number), context)

@@ -15,6 +15,7 @@ mod identity;
 pub mod limits;
 mod map;
 mod program;
+pub mod scenario;
 mod snapshot;
 mod value;
 

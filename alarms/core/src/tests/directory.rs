@@ -49,9 +49,9 @@ fn a_deleted_device_ends_its_alarms_with_that_reason_and_its_timers_never_fire()
         PROFILE,
         "1s pump t 95 -> raised major hot
          2s pump-b t 95 -> pump-b raised major hot
-         3s delete pump-b -> gone-pump-b cleared hot device removed
-         3s delete gone-pump-b
-         30s clock -> major to critical hot @11s
+         3s delete pump-b -> cleared hot device removed
+         3s delete pump-b
+         30s clock -> pump major to critical hot @11s
          31s pump-c t 95 -> pump-c raised major hot
          32s delete pump -> cleared hot device removed
          50s clock -> pump-c major to critical hot @41s",
@@ -73,13 +73,13 @@ fn rules_that_name_another_device_follow_its_name() {
         "1s pump t 9
          2s gate open true
          3s describe gate door door
-         4s door open true -> raised minor pair
+         4s door open true -> pump raised minor pair
          5s pump t 9 -> updated pair
          6s delete door
          7s new-door open false
          8s describe new-door door door
-         9s door open true -> updated pair
-         10s door open false -> cleared pair by rule",
+         9s door open true -> pump updated pair
+         10s door open false -> pump cleared pair by rule",
     );
 }
 

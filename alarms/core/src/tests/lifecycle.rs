@@ -1,6 +1,6 @@
 //! The ten rows of the lifecycle, the commands, and system alarms.
 
-use super::harness::{World, check, check_all};
+use super::harness::{World, check};
 
 const WARM: &str = r#"
     name = "Cold store"
@@ -175,14 +175,20 @@ fn row_10_a_rule_that_is_gone_clears_and_a_changed_one_keeps_its_alarm() {
         clear = {{ when = {{ key = \"humidity\", operator = \"<=\", value = 50 }} }}"
     );
     let higher = WARM.replace("value = 80", "value = 84").replace("value = 70", "value = 83");
-    check_all(
-        &[&two, WARM, &higher],
-        "1s pump temperature 82 humidity 60 -> raised major warm; raised minor wet
+    check(
+        &two,
+        &format!(
+            "1s pump temperature 82 humidity 60 -> raised major warm; raised minor wet
          2s profile -> cleared wet rule removed
+         {WARM}
+         end
          3s profile -> cleared warm by rule
+         {higher}
+         end
          4s pump temperature 85 -> raised major warm
          5s profile gone -> cleared warm rule removed
-         6s pump temperature 99",
+         6s pump temperature 99"
+        ),
     );
 }
 
@@ -200,11 +206,15 @@ fn an_unchanged_rule_keeps_its_timers_through_an_edit_of_another() {
         clear = { when = { key = "humidity", operator = "<=", value = 50 } }
     "#;
     let edited = one.replace("value = 50", "value = 55");
-    check_all(
-        &[one, &edited],
-        "1s pump temperature 90
-         5s profile
-         14s clock -> raised major warm @11s",
+    check(
+        one,
+        &format!(
+            "1s pump temperature 90
+             5s profile
+             {edited}
+             end
+             14s clock -> raised major warm @11s"
+        ),
     );
 }
 

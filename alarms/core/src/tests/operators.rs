@@ -157,9 +157,9 @@ fn a_key_of_another_device_at_the_location() {
         &profile(raise),
         "1s d v 6
          2s pump running true
-         3s pump running false -> raised major r
+         3s pump running false -> d raised major r
          4s d ok true -> updated r
-         5s pump running true -> cleared r by rule",
+         5s pump running true -> d cleared r by rule",
     );
     // A rule that looks at others only is of the first that it names.
     let alone = "key = \"pump/running\", operator = \"is\", value = false";

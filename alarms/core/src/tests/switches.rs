@@ -153,9 +153,9 @@ fn max_active_says_so_once_and_is_never_silent() {
     check(
         &rule("max_active = 1"),
         "1s d t 81 -> raised major r
-         2s e t 81 -> tenant raised major alarm_limit/7/r
+         2s e t 81 -> tenant raised major alarm_limit/1/r
          3s f t 81
-         4s d t 70 -> cleared r by rule; tenant cleared alarm_limit/7/r by rule
+         4s d t 70 -> cleared r by rule; tenant cleared alarm_limit/1/r by rule
          5s f t 81 -> f raised major r",
     );
 }

@@ -15,9 +15,11 @@
 //! | boolean | Boolean | unless the value is one |
 //! | text, json | Utf8 | unless the value is one |
 //!
-//! A reading has exactly one value. An attribute with none was deleted.
+//! A reading has exactly one value. An attribute with none was deleted. A column
+//! of values that no row has is left out; in version 1 it stood there as nulls.
 
 mod builder;
+mod columns;
 mod commands;
 mod decode;
 
@@ -32,7 +34,7 @@ use bytes::Bytes;
 use crate::{DeviceId, RouterId, TenantId};
 
 /// The version of the columns above; stands in the journal beside each record.
-pub const RECORD_VERSION: u8 = 1;
+pub const RECORD_VERSION: u8 = 2;
 
 /// The most rows of one record, so that a 16-bit dictionary index always fits.
 pub const MAX_RECORD_ROWS: usize = 65_536;

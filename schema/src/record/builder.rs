@@ -1,7 +1,7 @@
 //! Gathers rows column by column and encodes them as one record.
 
+use std::mem::take;
 use std::sync::Arc;
-use std::sync::LazyLock;
 
 use arrow_array::types::UInt16Type;
 use arrow_array::{
@@ -11,30 +11,12 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::columns::{KINDS, Kinds};
 use super::{MAX_RECORD_ROWS, Origin, Record, RecordKind, RecordRows};
 use crate::{TimestampMs, Value, ValueKind};
-
-pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let timestamp = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    let key = DataType::Dictionary(Box::new(DataType::UInt16), Box::new(DataType::Utf8));
-    Arc::new(Schema::new(vec![
-        Field::new("tenant", DataType::UInt64, false),
-        Field::new("router", DataType::UInt64, false),
-        Field::new("device", DataType::UInt64, false),
-        Field::new("key", key, false),
-        Field::new("observed_at", timestamp(), false),
-        Field::new("received_at", timestamp(), false),
-        Field::new("number", DataType::Float64, true),
-        Field::new("integer", DataType::Int64, true),
-        Field::new("boolean", DataType::Boolean, true),
-        Field::new("text", DataType::Utf8, true),
-        Field::new("json", DataType::Utf8, true),
-    ]))
-});
 
 /// A key's place in the dictionary of the record being built; valid until
 /// [`RecordBuilder::finish`].
@@ -59,6 +41,7 @@ pub struct RecordBuilder {
     observed_at: Vec<i64>,
     received_at: Vec<i64>,
     kinds: Vec<Option<ValueKind>>,
+    present: Kinds,
     /// A number's or integer's bits, a boolean as 0 or 1, a text's length.
     bits: Vec<u64>,
     texts: Vec<u8>,
@@ -79,6 +62,7 @@ impl RecordBuilder {
             observed_at: Vec::new(),
             received_at: Vec::new(),
             kinds: Vec::new(),
+            present: Kinds::default(),
             bits: Vec::new(),
             texts: Vec::new(),
             jsons: Vec::new(),
@@ -136,7 +120,11 @@ impl RecordBuilder {
         self.keys.push(key.0);
         self.observed_at.push(observed_at.0);
         self.received_at.push(received_at.0);
-        self.kinds.push(value.as_ref().map(Value::kind));
+        let kind = value.as_ref().map(Value::kind);
+        self.kinds.push(kind);
+        if let Some(kind) = kind {
+            self.present.insert(kind);
+        }
         self.bits.push(match value {
             None => 0,
             Some(Value::Number(number)) => number.to_bits(),
@@ -161,17 +149,20 @@ impl RecordBuilder {
     #[must_use]
     pub fn finish(&mut self) -> Record {
         let rows = self.len();
-        let batch = RecordBatch::try_new(SCHEMA.clone(), self.columns())
+        let present = take(&mut self.present);
+        let schema = present.schema();
+        let batch = RecordBatch::try_new(schema.clone(), self.columns(present))
             .expect("the columns are built to the schema and of one length");
         let options = IpcWriteOptions::default()
             .try_with_compression(Some(CompressionType::LZ4_FRAME))
             .expect("LZ4 is compiled in");
         let mut writer =
-            StreamWriter::try_new_with_options(Vec::with_capacity(4096), &SCHEMA, options)
+            StreamWriter::try_new_with_options(Vec::with_capacity(4096), schema, options)
                 .expect("a schema can be written to memory");
         writer.write(&batch).expect("a batch can be written to memory");
         let payload = writer.into_inner().expect("the end marker can be written to memory");
         self.local_keys.clear();
+        self.expect(rows);
         let decoded = RecordRows::from_batch(batch).expect("the batch has our own columns");
         Record {
             kind: self.kind,
@@ -181,37 +172,54 @@ impl RecordBuilder {
         }
     }
 
-    fn columns(&mut self) -> Vec<ArrayRef> {
-        let kinds = std::mem::take(&mut self.kinds);
-        let bits = std::mem::take(&mut self.bits);
+    /// Makes room for as many rows as there were: records of a partition are of
+    /// about one size, and growing row by row copies each column several times.
+    fn expect(&mut self, rows: usize) {
+        self.tenants.reserve_exact(rows);
+        self.routers.reserve_exact(rows);
+        self.devices.reserve_exact(rows);
+        self.keys.reserve_exact(rows);
+        self.observed_at.reserve_exact(rows);
+        self.received_at.reserve_exact(rows);
+        self.kinds.reserve_exact(rows);
+        self.bits.reserve_exact(rows);
+    }
+
+    fn columns(&mut self, present: Kinds) -> Vec<ArrayRef> {
+        let kinds = take(&mut self.kinds);
+        let bits = take(&mut self.bits);
         let names = StringArray::from_iter_values(self.key_names.drain(..));
-        let keys = UInt16Array::from(std::mem::take(&mut self.keys));
+        let keys = UInt16Array::from(take(&mut self.keys));
         let keys = DictionaryArray::<UInt16Type>::try_new(keys, Arc::new(names))
             .expect("every index was given out by `key`");
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(UInt64Array::from(std::mem::take(&mut self.tenants))),
-            Arc::new(UInt64Array::from(std::mem::take(&mut self.routers))),
-            Arc::new(UInt64Array::from(std::mem::take(&mut self.devices))),
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt64Array::from(take(&mut self.tenants))),
+            Arc::new(UInt64Array::from(take(&mut self.routers))),
+            Arc::new(UInt64Array::from(take(&mut self.devices))),
             Arc::new(keys),
-            timestamps(std::mem::take(&mut self.observed_at)),
-            timestamps(std::mem::take(&mut self.received_at)),
-            Arc::new(Float64Array::new(
-                masked(&kinds, &bits, ValueKind::Number, f64::from_bits),
-                validity(&kinds, ValueKind::Number),
-            )),
-            Arc::new(Int64Array::new(
-                masked(&kinds, &bits, ValueKind::Integer, u64::cast_signed),
-                validity(&kinds, ValueKind::Integer),
-            )),
-            Arc::new(BooleanArray::new(
-                BooleanBuffer::collect_bool(kinds.len(), |row| {
-                    kinds[row] == Some(ValueKind::Boolean) && bits[row] == 1
-                }),
-                validity(&kinds, ValueKind::Boolean),
-            )),
-            strings(&kinds, &bits, ValueKind::Text, std::mem::take(&mut self.texts)),
-            strings(&kinds, &bits, ValueKind::Json, std::mem::take(&mut self.jsons)),
+            timestamps(take(&mut self.observed_at)),
+            timestamps(take(&mut self.received_at)),
         ];
+        for kind in KINDS.into_iter().filter(|kind| present.contains(*kind)) {
+            let nulls = nulls(&kinds, kind);
+            columns.push(match kind {
+                ValueKind::Number => {
+                    let values = masked(&kinds, &bits, kind, f64::from_bits);
+                    Arc::new(Float64Array::new(values, nulls))
+                }
+                ValueKind::Integer => {
+                    let values = masked(&kinds, &bits, kind, u64::cast_signed);
+                    Arc::new(Int64Array::new(values, nulls))
+                }
+                ValueKind::Boolean => {
+                    let is_true = |row| kinds[row] == Some(kind) && bits[row] == 1;
+                    let values = BooleanBuffer::collect_bool(kinds.len(), is_true);
+                    Arc::new(BooleanArray::new(values, nulls))
+                }
+                ValueKind::Text => strings(&kinds, &bits, kind, nulls, take(&mut self.texts)),
+                ValueKind::Json => strings(&kinds, &bits, kind, nulls, take(&mut self.jsons)),
+            });
+        }
         columns
     }
 }
@@ -220,9 +228,10 @@ fn timestamps(millis: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from(millis).with_timezone("UTC"))
 }
 
-fn validity(kinds: &[Option<ValueKind>], kind: ValueKind) -> Option<NullBuffer> {
+/// Which rows have no value of this kind; nothing where all have one.
+fn nulls(kinds: &[Option<ValueKind>], kind: ValueKind) -> Option<NullBuffer> {
     let valid = BooleanBuffer::collect_bool(kinds.len(), |row| kinds[row] == Some(kind));
-    Some(NullBuffer::new(valid))
+    Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0)
 }
 
 fn masked<T: arrow_buffer::ArrowNativeType>(
@@ -239,14 +248,20 @@ fn masked<T: arrow_buffer::ArrowNativeType>(
     ScalarBuffer::from(values)
 }
 
-fn strings(kinds: &[Option<ValueKind>], bits: &[u64], kind: ValueKind, bytes: Vec<u8>) -> ArrayRef {
+fn strings(
+    kinds: &[Option<ValueKind>],
+    bits: &[u64],
+    kind: ValueKind,
+    nulls: Option<NullBuffer>,
+    bytes: Vec<u8>,
+) -> ArrayRef {
     let lengths = kinds
         .iter()
         .zip(bits)
         .map(|(&k, &b)| if k == Some(kind) { usize::try_from(b).unwrap_or(0) } else { 0 });
     let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
     Arc::new(
-        StringArray::try_new(offsets, Buffer::from_vec(bytes), validity(kinds, kind))
+        StringArray::try_new(offsets, Buffer::from_vec(bytes), nulls)
             .expect("only whole strings were appended"),
     )
 }

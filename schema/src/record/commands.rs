@@ -11,7 +11,8 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 
-use super::{DecodeError, RECORD_VERSION, Record, RecordKind};
+use super::decode::check_version;
+use super::{DecodeError, Record, RecordKind};
 use crate::{Command, TenantId, TimestampMs};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -61,9 +62,7 @@ pub fn encode_commands(commands: &[Command]) -> Record {
 /// # Errors
 /// [`DecodeError`] when the bytes are no record of commands of ours.
 pub fn decode_commands(version: u8, payload: &Bytes) -> Result<Vec<Command>, DecodeError> {
-    if version != RECORD_VERSION {
-        return Err(DecodeError::Version { found: version });
-    }
+    check_version(version)?;
     let mut buffer = Buffer::from(payload.clone());
     let batch = StreamDecoder::new().decode(&mut buffer)?.ok_or(DecodeError::Empty)?;
     if batch.schema_ref().fields() != SCHEMA.fields() {
@@ -86,6 +85,7 @@ pub fn decode_commands(version: u8, payload: &Bytes) -> Result<Vec<Command>, Dec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RECORD_VERSION;
     use crate::{
         AlarmAction, AlarmId, AlarmProfile, CommandBody, DeviceId, ProfileId, Provenance, RuleId,
         Severity,

@@ -1,17 +1,15 @@
 //! Reads a record back, column by column, without copying a text.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Float64Type, Int64Type, TimestampMillisecondType, UInt16Type, UInt64Type,
-};
+use arrow_array::types::{TimestampMillisecondType, UInt16Type, UInt64Type};
 use arrow_array::{Array, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow_buffer::{Buffer, ScalarBuffer};
 use arrow_ipc::reader::StreamDecoder;
 use bytes::Bytes;
 
-use super::builder::SCHEMA;
+use super::columns::Kinds;
 use super::{Origin, RECORD_VERSION};
-use crate::{DeviceId, RouterId, TenantId, TimestampMs, Value};
+use crate::{DeviceId, RouterId, TenantId, TimestampMs, Value, ValueKind};
 
 /// Why a journal record can't be read. It came from our own journal behind a
 /// checksum, so each of these stops the partition and wants a person.
@@ -42,11 +40,11 @@ pub struct RecordRows {
     key_names: StringArray,
     observed_at: ScalarBuffer<i64>,
     received_at: ScalarBuffer<i64>,
-    numbers: Float64Array,
-    integers: Int64Array,
-    booleans: BooleanArray,
-    texts: StringArray,
-    jsons: StringArray,
+    numbers: Option<Float64Array>,
+    integers: Option<Int64Array>,
+    booleans: Option<BooleanArray>,
+    texts: Option<StringArray>,
+    jsons: Option<StringArray>,
 }
 
 impl RecordRows {
@@ -55,9 +53,7 @@ impl RecordRows {
     /// # Errors
     /// [`DecodeError`] when the bytes are no record of ours.
     pub fn decode(version: u8, payload: &Bytes) -> Result<Self, DecodeError> {
-        if version != RECORD_VERSION {
-            return Err(DecodeError::Version { found: version });
-        }
+        check_version(version)?;
         let mut buffer = Buffer::from(payload.clone());
         let batch = StreamDecoder::new().decode(&mut buffer)?.ok_or(DecodeError::Empty)?;
         Self::from_batch(batch)
@@ -68,7 +64,8 @@ impl RecordRows {
     /// # Errors
     /// [`DecodeError::Columns`] when the schema is another.
     pub fn from_batch(batch: RecordBatch) -> Result<Self, DecodeError> {
-        if batch.schema_ref().fields() != SCHEMA.fields() {
+        let kinds = Kinds::of(batch.schema_ref());
+        if batch.schema_ref().fields() != kinds.schema().fields() {
             return Err(DecodeError::Columns);
         }
         let ids =
@@ -82,6 +79,7 @@ impl RecordRows {
         if indexes.iter().any(|&index| usize::from(index) >= key_names.len()) {
             return Err(DecodeError::Columns);
         }
+        let column = |kind| kinds.column(kind).map(|place| batch.column(place));
         Ok(Self {
             tenants: ids(0),
             routers: ids(1),
@@ -90,11 +88,11 @@ impl RecordRows {
             key_names,
             observed_at: times(4),
             received_at: times(5),
-            numbers: batch.column(6).as_primitive::<Float64Type>().clone(),
-            integers: batch.column(7).as_primitive::<Int64Type>().clone(),
-            booleans: batch.column(8).as_boolean().clone(),
-            texts: batch.column(9).as_string::<i32>().clone(),
-            jsons: batch.column(10).as_string::<i32>().clone(),
+            numbers: column(ValueKind::Number).map(|column| column.as_primitive().clone()),
+            integers: column(ValueKind::Integer).map(|column| column.as_primitive().clone()),
+            booleans: column(ValueKind::Boolean).map(|column| column.as_boolean().clone()),
+            texts: column(ValueKind::Text).map(|column| column.as_string().clone()),
+            jsons: column(ValueKind::Json).map(|column| column.as_string().clone()),
             batch,
         })
     }
@@ -179,18 +177,31 @@ impl RecordRows {
     /// The row's value; `None` is a deleted attribute.
     #[must_use]
     pub fn value(&self, row: usize) -> Option<Value<'_>> {
-        if self.numbers.is_valid(row) {
-            Some(Value::Number(self.numbers.value(row)))
-        } else if self.integers.is_valid(row) {
-            Some(Value::Integer(self.integers.value(row)))
-        } else if self.booleans.is_valid(row) {
-            Some(Value::Boolean(self.booleans.value(row)))
-        } else if self.texts.is_valid(row) {
-            Some(Value::Text(self.texts.value(row)))
-        } else if self.jsons.is_valid(row) {
-            Some(Value::Json(self.jsons.value(row)))
-        } else {
-            None
+        let numbers = self.numbers.as_ref().filter(|column| column.is_valid(row));
+        if let Some(numbers) = numbers {
+            return Some(Value::Number(numbers.value(row)));
         }
+        let integers = self.integers.as_ref().filter(|column| column.is_valid(row));
+        if let Some(integers) = integers {
+            return Some(Value::Integer(integers.value(row)));
+        }
+        let booleans = self.booleans.as_ref().filter(|column| column.is_valid(row));
+        if let Some(booleans) = booleans {
+            return Some(Value::Boolean(booleans.value(row)));
+        }
+        let texts = self.texts.as_ref().filter(|column| column.is_valid(row));
+        if let Some(texts) = texts {
+            return Some(Value::Text(texts.value(row)));
+        }
+        let jsons = self.jsons.as_ref().filter(|column| column.is_valid(row));
+        jsons.map(|jsons| Value::Json(jsons.value(row)))
+    }
+}
+
+/// Version 1 had all columns of values, which this program reads as well.
+pub(super) fn check_version(version: u8) -> Result<(), DecodeError> {
+    match version {
+        1..=RECORD_VERSION => Ok(()),
+        found => Err(DecodeError::Version { found }),
     }
 }

@@ -75,10 +75,10 @@ fn a_full_record_refuses_the_next_row() {
 
 #[test]
 fn a_later_version_is_refused_by_name() {
-    let error = RecordRows::decode(2, &sample().payload).unwrap_err();
+    let error = RecordRows::decode(3, &sample().payload).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "record version 2 is newer than 1, the newest that this build reads"
+        "record version 3 is newer than 2, the newest that this build reads"
     );
 }
 
@@ -98,7 +98,46 @@ fn damaged_bytes_are_an_error_and_no_panic() {
 #[test]
 fn golden_bytes_of_version_1_are_read() {
     let golden = Bytes::from_static(include_bytes!("golden/record-v1.arrows"));
-    let rows = RecordRows::decode(1, &golden).unwrap();
-    let now = RecordRows::decode(1, &sample().payload).unwrap();
-    assert_eq!(rows.batch(), now.batch());
+    same_rows(&RecordRows::decode(1, &golden).unwrap());
+}
+
+/// As above, of version 2.
+#[test]
+fn golden_bytes_of_version_2_are_read() {
+    let golden = Bytes::from_static(include_bytes!("golden/record-v2.arrows"));
+    same_rows(&RecordRows::decode(2, &golden).unwrap());
+    let golden = Bytes::from_static(include_bytes!("golden/record-v2-integers.arrows"));
+    let rows = RecordRows::decode(2, &golden).unwrap();
+    assert_eq!(rows.batch().num_columns(), 7);
+    assert_eq!(rows.value(1), Some(Value::Integer(1)));
+}
+
+fn same_rows(read: &RecordRows) {
+    let now = RecordRows::decode(RECORD_VERSION, &sample().payload).unwrap();
+    assert_eq!(read.len(), now.len());
+    for row in 0..now.len() {
+        let all = |rows: &RecordRows| (rows.origin(row), rows.key(row).to_owned());
+        assert_eq!(all(read), all(&now));
+        assert_eq!(read.value(row), now.value(row));
+        assert_eq!(read.observed_at(row), now.observed_at(row));
+        assert_eq!(read.received_at(row), now.received_at(row));
+    }
+}
+
+fn integers() -> Record {
+    let mut builder = RecordBuilder::new(RecordKind::Readings);
+    let key = builder.key("count").unwrap();
+    for value in 0..3 {
+        let at = TimestampMs(value);
+        builder.push(origin(1), key, at, at, Some(Value::Integer(value))).unwrap();
+    }
+    builder.finish()
+}
+
+#[test]
+fn columns_without_a_value_are_left_out() {
+    let record = integers();
+    let rows = RecordRows::decode(RECORD_VERSION, &record.payload).unwrap();
+    assert_eq!((rows.batch().num_columns(), rows.value(2)), (7, Some(Value::Integer(2))));
+    assert_eq!(record.decoded.unwrap().batch(), rows.batch());
 }

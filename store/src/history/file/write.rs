@@ -285,7 +285,9 @@ fn properties(options: &WriterOptions) -> WriterProperties {
         .set_write_batch_size(options.page_rows.min(1_024))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_sorting_columns(Some(sorted.to_vec()));
-    for column in [column::TENANT, column::DEVICE, column::OBSERVED_AT, column::INTEGER] {
+    // Tenant and device are long runs of one number, which LZ4 folds as well as
+    // deltas do, for a tenth of the work.
+    for column in [column::OBSERVED_AT, column::INTEGER] {
         builder = builder.set_column_encoding(path_of(column), Encoding::DELTA_BINARY_PACKED);
     }
     for column in [column::DEVICE, column::KEY, column::OBSERVED_AT] {

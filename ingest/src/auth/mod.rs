@@ -189,6 +189,23 @@ impl Authenticator {
         Ok(router)
     }
 
+    /// What the router is found by, as the directory has it; none where nothing
+    /// was presented. Where there are two ways, the first that is tried.
+    #[must_use]
+    pub fn lookup_key(&self, presented: Presented<'_>) -> Option<String> {
+        if let Some(router) = self.by_certificate(presented.certificate) {
+            return Some(router.credentials.lookup_key());
+        }
+        let Some(user) = presented.user.filter(|user| !user.is_empty()) else {
+            let certificate = presented.certificate?;
+            return Some(format!("fingerprint:{}", certificate.fingerprint));
+        };
+        Some(match presented.password.filter(|password| !password.is_empty()) {
+            Some(_) => format!("user:{user}"),
+            None => format!("token:{}", token_hash(&self.secret, user)),
+        })
+    }
+
     async fn verify(&self, hash: String, password: Vec<u8>) -> Result<(), AuthError> {
         let _place = self.places.try_acquire().map_err(|_| AuthError::Busy)?;
         let permit = Arc::clone(&self.checks).acquire_owned().await.map_err(|_| AuthError::Busy)?;

@@ -9,6 +9,7 @@ mod classes;
 mod commands;
 mod condition;
 mod directory;
+mod evaluate;
 mod lifecycle;
 mod restore;
 mod scene;
@@ -26,13 +27,13 @@ use schema::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use state::{RuleCount as StoredCount, RuleState};
-pub(crate) use world::{Cell, HeldGroup, Keys, World};
+pub(crate) use world::{HeldGroup, Keys, World};
 
 use crate::limits::{DEFAULT_GRACE_MS, MAX_HELD};
 use crate::map::Map;
 use crate::program::{Rule, Touch, Zones};
 use crate::value::Scalar;
-use scene::{Scene, Trigger};
+use scene::Trigger;
 use state::{RuleCount, States};
 
 /// A device's place in its engine; stable for the engine's life and across
@@ -260,227 +261,6 @@ impl Engine {
                 values.iter().map(|(key, value)| (KeyIndex(*key), value.as_value())).collect();
             let trigger = Trigger::reading(group.cause, group.received_at);
             self.take_in(index, group.at, trigger, &borrowed, out);
-        }
-    }
-
-    /// Evaluates a group at its own time.
-    fn take_in(
-        &mut self,
-        index: u32,
-        at: i64,
-        trigger: Trigger,
-        values: &[(KeyIndex, Value<'_>)],
-        out: &mut Vec<Transition>,
-    ) {
-        let mut fresh = 0;
-        let device = &self.world.devices[index as usize];
-        for (key, value) in values {
-            match device.cell(key.0) {
-                Some(cell) if at < cell.at => self.tally.late += 1,
-                Some(cell) if at == cell.at && cell.value.is(*value) => self.tally.repeated += 1,
-                _ => fresh += 1,
-            }
-        }
-        if fresh == 0 {
-            return;
-        }
-        self.tally.evaluated += fresh;
-        // What a silence broke must not fire. Where nothing is due, each round
-        // looks for itself.
-        let mut trigger = trigger;
-        trigger.after_silence = device.deadline > at && fresh == values.len() as u64;
-        if !trigger.after_silence {
-            for (key, _) in values {
-                self.interrupt_gaps(index, *key, at);
-            }
-            self.fire_due(index, at, out);
-        }
-        let mut touches = std::mem::take(&mut self.touches);
-        touches.clear();
-        self.put(index, at, values, &mut touches);
-        self.evaluate(index, at, trigger, &touches, out);
-        self.touches = touches;
-    }
-
-    /// Puts values in their cells and notes what each did.
-    fn put(
-        &mut self,
-        index: u32,
-        at: i64,
-        values: &[(KeyIndex, Value<'_>)],
-        touches: &mut Vec<Touch>,
-    ) {
-        let device = &mut self.world.devices[index as usize];
-        for &(KeyIndex(key), value) in values {
-            let number = match value {
-                Value::Number(_) | Value::Integer(_) => value.as_f64(),
-                _ => None,
-            };
-            let mut touch =
-                Touch { key, list: 0, at, number, old_at: None, old_number: None, changed: false };
-            match device.cell_place(key) {
-                Ok(place) => {
-                    let cell = &mut device.cells[place];
-                    if at < cell.at || (at == cell.at && cell.value.is(value)) {
-                        continue;
-                    }
-                    touch.list = cell.list;
-                    touch.old_at = Some(cell.at);
-                    touch.old_number = cell.value.number();
-                    touch.changed = !cell.value.is(value);
-                    cell.at = at;
-                    cell.value.set(value);
-                }
-                Err(place) => {
-                    let class =
-                        &self.world.tenants[device.tenant as usize].classes[device.class as usize];
-                    let list = class.list_of(key);
-                    touch.list = list;
-                    if device.cells.len() == device.cells.capacity() {
-                        device.cells.reserve_exact(4);
-                    }
-                    device.cells.insert(place, Cell { key, list, at, value: value.into() });
-                }
-            }
-            touches.push(touch);
-        }
-    }
-
-    /// Runs one round of each rule that mentions a touched key.
-    fn evaluate(
-        &mut self,
-        index: u32,
-        at: i64,
-        trigger: Trigger,
-        touches: &[Touch],
-        out: &mut Vec<Transition>,
-    ) {
-        let device = &self.world.devices[index as usize];
-        let watched = device.watched;
-        let mut affected = std::mem::take(&mut self.affected);
-        affected.clear();
-        let class = &self.world.tenants[device.tenant as usize].classes[device.class as usize];
-        for touch in touches {
-            affected.extend_from_slice(class.list(touch.list));
-        }
-        if touches.len() > 1 {
-            affected.sort_unstable();
-            affected.dedup();
-        }
-        for &rule in &affected {
-            self.round(index, rule, at, trigger, touches, index, out);
-        }
-        self.affected = affected;
-        if watched {
-            self.evaluate_watchers(index, at, trigger, touches, out);
-        }
-    }
-
-    /// Runs the rules of other devices that look at a touched key of this one.
-    fn evaluate_watchers(
-        &mut self,
-        index: u32,
-        at: i64,
-        trigger: Trigger,
-        touches: &[Touch],
-        out: &mut Vec<Transition>,
-    ) {
-        let location = &self.world.locations[self.world.devices[index as usize].location as usize];
-        let mut watchers: Vec<(u32, u32)> = Vec::new();
-        for touch in touches {
-            watchers.extend(location.watchers.get(&(index, touch.key)).into_iter().flatten());
-        }
-        watchers.sort_unstable();
-        watchers.dedup();
-        for (owner, rule) in watchers {
-            self.interrupt_gap(owner, rule, at);
-            self.fire_rule_due(owner, rule, at, out);
-            self.round(owner, rule, at, trigger, touches, index, out);
-        }
-    }
-
-    /// One round of one rule of one device. `source` is the device that the
-    /// touches are of.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one input, borrowed separately")]
-    pub(crate) fn round(
-        &mut self,
-        index: u32,
-        rule_index: u32,
-        at: i64,
-        trigger: Trigger,
-        touches: &[Touch],
-        source: u32,
-        out: &mut Vec<Transition>,
-    ) {
-        let Some(rule) = &self.rules[rule_index as usize] else { return };
-        let device = &self.world.devices[index as usize];
-        if rule.anchor.as_ref().is_some_and(|anchor| *anchor != device.name) {
-            return;
-        }
-        self.tally.rounds += 1;
-        let place = device.state_place(rule_index);
-        let scene =
-            Scene { rule, world: &self.world, keys: &self.keys, zones: &self.zones, device: index };
-        let known = place.ok().map(|place| device.states[place]);
-        if known.is_none_or(|entry| entry.state == state::NONE)
-            && rule.stateless_when_idle
-            && !scene.stirs(known.map_or(at, |entry| at.max(entry.at)))
-        {
-            if let Ok(place) = place {
-                let entry = &mut self.world.devices[index as usize].states[place];
-                entry.at = entry.at.max(at);
-            }
-            return;
-        }
-        let (place, state_index) = match (place, known) {
-            (Ok(place), Some(entry)) if entry.state != state::NONE => (place, entry.state),
-            (place, known) => {
-                let since = known.map_or(i64::MIN, |entry| entry.at);
-                let state = self.states.begin(rule, index, rule_index, since);
-                let entry = state::Entry { rule: rule_index, state, at: since };
-                let states = &mut self.world.devices[index as usize].states;
-                let place = match place {
-                    Ok(place) => {
-                        states[place] = entry;
-                        place
-                    }
-                    Err(place) => {
-                        states.insert(place, entry);
-                        place
-                    }
-                };
-                (place, state)
-            }
-        };
-        let scene =
-            Scene { rule, world: &self.world, keys: &self.keys, zones: &self.zones, device: index };
-        let rule_state = self.states.get_mut(state_index);
-        if trigger.after_silence {
-            timers::break_durations(rule_state, rule, at);
-        }
-        scene.remember(rule_state, touches, source);
-        let count = &mut self.counts[rule_index as usize];
-        scene.round(rule_state, count, at, trigger, out);
-        self.settle(index, rule_index, place);
-    }
-
-    /// After a round: frees a state that has nothing to remember, and sees to
-    /// it that its next deadline is known.
-    pub(crate) fn settle(&mut self, index: u32, rule_index: u32, place: usize) {
-        let Some(rule) = &self.rules[rule_index as usize] else { return };
-        let device = &mut self.world.devices[index as usize];
-        let entry = &mut device.states[place];
-        let rule_state = self.states.get_mut(entry.state);
-        entry.at = rule_state.at;
-        if rule.stateless_when_idle && rule_state.is_idle(rule) {
-            self.states.free(entry.state);
-            entry.state = state::NONE;
-            return;
-        }
-        let deadline = rule_state.deadline(rule);
-        if deadline < device.deadline {
-            device.deadline = deadline;
-            self.queue(index);
         }
     }
 }

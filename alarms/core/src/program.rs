@@ -38,7 +38,7 @@ pub(crate) enum Kind {
 pub(crate) struct Condition {
     pub tree: Tree,
     pub kind: Kind,
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<Box<Schedule>>,
     /// The place of its timer or counter in the rule's state; a simple
     /// condition has neither.
     pub slot: Option<usize>,

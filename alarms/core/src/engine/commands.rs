@@ -211,8 +211,7 @@ impl Engine {
         let rule_index = rule_state.rule;
         let Some(rule) = &self.rules[rule_index as usize] else { return };
         let count = &mut self.counts[rule_index as usize];
-        let (world, keys, zones) = (&self.world, &self.keys, &self.zones);
-        let scene = Scene { rule, world, keys, zones, device };
+        let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, device);
         do_to(&scene, rule_state, count, deed, kind, out);
         if let Ok(place) = self.world.device(device).state_place(rule_index) {
             self.settle(device, rule_index, place);

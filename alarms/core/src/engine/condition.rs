@@ -15,6 +15,7 @@ pub(crate) enum Verdict {
 
 impl Scene<'_> {
     /// Runs a condition's timer and counter; false resets them.
+    #[inline]
     pub fn condition(
         &self,
         state: &mut RuleState,
@@ -47,6 +48,7 @@ impl Scene<'_> {
 
     /// When the condition's schedule ends, if it is on and the tree holds.
     /// Notes in the state when to look again.
+    #[inline]
     pub fn scheduled(
         &self,
         state: &mut RuleState,

@@ -89,8 +89,7 @@ impl Engine {
         }
         let Some(mut rule_state) = self.states.remove(entry.state) else { return };
         let Some(rule) = &self.rules[index as usize] else { return };
-        let (world, keys, zones) = (&self.world, &self.keys, &self.zones);
-        let scene = Scene { rule, world, keys, zones, device };
+        let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, device);
         if let Some(alarm) = &rule_state.alarm {
             out.push(scene.transition(alarm, TransitionKind::Cleared { reason }, at, trigger));
             let count = &mut self.counts[index as usize];

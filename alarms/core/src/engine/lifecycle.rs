@@ -46,6 +46,9 @@ impl Scene<'_> {
         state.wake = i64::MAX;
         self.unshelve(state, at, trigger, out);
         let raise = self.raise_conditions(state, at, trigger);
+        if raise == Raise::No && state.on.is_none() && self.rule.switches.flapping.is_none() {
+            return;
+        }
         let decision = self.decide(state, count, raise, at, trigger, out);
         let was_flapping = state.flaps.flapping;
         self.flap(state, decision, trigger);

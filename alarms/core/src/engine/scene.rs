@@ -8,9 +8,11 @@ use schema::{
 };
 
 use super::state::{Active, RuleState};
-use super::world::{Keys, World};
+use super::world::{Device, Keys, World};
 use crate::identity;
-use crate::program::{Context, History, HistoryKind, Holds, KeyRef, Rule, Shift, Touch, Zones};
+use crate::program::{
+    Context, History, HistoryKind, Holds, KeyRef, Kind, Rule, Shift, Touch, Zones,
+};
 use crate::value::Scalar;
 
 /// Why a round is run.
@@ -48,6 +50,8 @@ pub(crate) struct Scene<'a> {
     pub keys: &'a Keys,
     pub zones: &'a Zones,
     pub device: u32,
+    /// The device itself, which every test of its own keys looks at.
+    own: &'a Device,
 }
 
 /// A scene with the rule's memory.
@@ -86,12 +90,26 @@ impl Context for View<'_> {
 }
 
 impl<'a> Scene<'a> {
+    pub fn new(
+        rule: &'a Rule,
+        world: &'a World,
+        keys: &'a Keys,
+        zones: &'a Zones,
+        device: u32,
+    ) -> Self {
+        Self { rule, world, keys, zones, device, own: world.device(device) }
+    }
+
+    #[inline]
     pub fn last(&self, key: &KeyRef) -> Option<(&'a Scalar, i64)> {
         let device = match &key.device {
-            None => self.device,
-            Some(name) => *self.world.location_of(self.device).named.get(name)?,
+            None => self.own,
+            Some(name) => {
+                let named = &self.world.location_of(self.device).named;
+                self.world.device(*named.get(name)?)
+            }
         };
-        let cell = self.world.device(device).cell(key.key)?;
+        let cell = device.cell(key.key)?;
         Some((&cell.value, cell.at))
     }
 
@@ -103,6 +121,52 @@ impl<'a> Scene<'a> {
             let mut holds = Holds::new(at, Shift::None);
             holds.tree(&condition.tree, &view) || holds.wake != i64::MAX
         })
+    }
+
+    /// The round that nearly all are: no alarm, and the reading neither starts
+    /// nor ends a timer or a counter. True when it was such a one, and is done;
+    /// else nothing has changed that a round doesn't do again.
+    pub fn rests(&self, state: &mut RuleState, at: i64, trigger: &Trigger) -> bool {
+        if state.on.is_some()
+            || state.alarm.is_some()
+            || at < state.at
+            || !trigger.reading
+            || self.rule.switches.flapping.is_some()
+        {
+            return false;
+        }
+        let mut remembers = !self.rule.stateless_when_idle;
+        for (_, condition) in &self.rule.raises {
+            let view = View { scene: *self, histories: &state.histories };
+            let mut holds = Holds::new(at, Shift::None);
+            let held = holds.tree(&condition.tree, &view);
+            if condition.schedule.is_some() || holds.wake != i64::MAX {
+                return false;
+            }
+            let Some(slot) = condition.slot else {
+                if held {
+                    return false;
+                }
+                continue;
+            };
+            let temporal = &mut state.conditions[slot];
+            match condition.kind {
+                Kind::Duration(length) if held && temporal.is_pending() => {
+                    if at - temporal.since >= length {
+                        return false;
+                    }
+                    temporal.last = at;
+                    remembers = true;
+                }
+                _ if held || !temporal.is_at_rest() => return false,
+                _ => {}
+            }
+        }
+        // A state with nothing in it is given back by a whole round.
+        if remembers {
+            (state.at, state.wake) = (at, i64::MAX);
+        }
+        remembers
     }
 
     /// Puts touched readings into the rule's memory.

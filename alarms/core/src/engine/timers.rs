@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use schema::{TimestampMs, Transition};
+use schema::{TimestampMs, Transition, Value};
 
 use super::Engine;
 use super::scene::Trigger;
@@ -127,18 +127,23 @@ impl Engine {
         }
     }
 
-    /// Breaks the durations of all rules on a key into which a silence fell.
-    pub(crate) fn interrupt_gaps(&mut self, index: u32, key: super::KeyIndex, at: i64) {
+    /// Breaks the durations of all rules on the keys of a group before which a
+    /// silence fell.
+    pub(crate) fn interrupt_gaps(
+        &mut self,
+        index: u32,
+        values: &[(super::KeyIndex, Value<'_>)],
+        at: i64,
+    ) {
         let device = self.world.device(index);
-        if device.states.is_empty() {
-            return;
-        }
         let class = &self.world.tenant_of(index).classes[device.class as usize];
-        for &rule_index in class.list(class.list_of(key.0)) {
-            if let (Ok(place), Some(rule)) =
-                (device.state_place(rule_index), &self.rules[rule_index as usize])
-            {
-                interrupt_gap(&mut self.states, rule, device.states[place], at);
+        for (key, _) in values {
+            for &rule_index in class.list(class.list_of(key.0)) {
+                if let (Ok(place), Some(rule)) =
+                    (device.state_place(rule_index), &self.rules[rule_index as usize])
+                {
+                    interrupt_gap(&mut self.states, rule, device.states[place], at);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
 use std::sync::Arc;
 
-use schema::{Cause, DeviceId, LocationId, TenantId};
+use schema::{Cause, DeviceId, LocationId, TenantId, Value};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -111,6 +111,13 @@ pub(crate) struct Device {
     pub attributes: Vec<(u32, bool, Scalar)>,
 }
 
+impl Cell {
+    /// False for what is late, or said again.
+    pub fn takes(&self, at: i64, value: Value<'_>) -> bool {
+        at > self.at || (at == self.at && !self.value.is(value))
+    }
+}
+
 impl Device {
     fn new(
         id: DeviceId,
@@ -137,19 +144,26 @@ impl Device {
         }
     }
 
+    #[inline]
     pub fn cell(&self, key: u32) -> Option<&Cell> {
-        self.cell_place(key).ok().map(|place| &self.cells[place])
+        let cells = self.cells.as_slice();
+        let guess = key.wrapping_sub(cells.first()?.key) as usize;
+        match cells.get(guess) {
+            Some(cell) if cell.key == key => Some(cell),
+            _ => self.cell_place(key).ok().map(|place| &self.cells[place]),
+        }
     }
 
     /// Keys are numbered as they come, so those of one device mostly follow each
     /// other: the first guess nearly always saves the search.
     pub fn cell_place(&self, key: u32) -> Result<usize, usize> {
-        let first = self.cells.first().map_or(0, |cell| cell.key);
+        let cells = self.cells.as_slice();
+        let first = cells.first().map_or(0, |cell| cell.key);
         let guess = key.wrapping_sub(first) as usize;
-        if self.cells.get(guess).is_some_and(|cell| cell.key == key) {
+        if cells.get(guess).is_some_and(|cell| cell.key == key) {
             return Ok(guess);
         }
-        self.cells.binary_search_by_key(&key, |cell| cell.key)
+        cells.binary_search_by_key(&key, |cell| cell.key)
     }
 
     /// Reads what a reading looks at: the device's first two cache lines, and the cell.
@@ -159,6 +173,20 @@ impl Device {
         let first = self.cells.first().map_or(0, |cell| cell.key);
         let cell = self.cells.get(key.wrapping_sub(first) as usize);
         black_box((times, places, cell.map(|cell| (cell.list, cell.at))));
+    }
+
+    /// Puts a rule's entry where [`Device::state_place`] says; returns its place.
+    pub fn put_entry(&mut self, place: Result<usize, usize>, entry: Entry) -> usize {
+        match place {
+            Ok(place) => {
+                self.states[place] = entry;
+                place
+            }
+            Err(place) => {
+                self.states.insert(place, entry);
+                place
+            }
+        }
     }
 
     pub fn state_place(&self, rule: u32) -> Result<usize, usize> {
@@ -231,6 +259,12 @@ impl World {
 
     pub fn location_of(&self, index: u32) -> &Location {
         &self.locations[self.device(index).location as usize]
+    }
+
+    /// A rule of a class's list by its place, if the list is that long.
+    pub fn rule(&self, tenant: u32, class: u32, list: u32, place: usize) -> Option<u32> {
+        let class = &self.tenants[tenant as usize].classes[class as usize];
+        class.list(list).get(place).copied()
     }
 
     pub fn tenant_of(&self, index: u32) -> &Tenant {

@@ -263,7 +263,7 @@ impl<'a> Compiler<'a> {
             }
         };
         let schedule = match schedule {
-            Some(schedule) => Some(schedule?),
+            Some(schedule) => Some(Box::new(schedule?)),
             None => None,
         };
         Some(Condition { tree: tree?, kind: kind?, schedule, slot })

@@ -64,7 +64,7 @@ pub(crate) enum Op {
 #[derive(Debug)]
 pub(crate) enum Operand {
     Constant(Scalar),
-    Key(KeyRef),
+    Key(Box<KeyRef>),
     Attribute { name: u32, default: Option<Scalar> },
 }
 
@@ -89,6 +89,7 @@ pub(crate) enum Shift {
 
 impl Shift {
     /// How far an upward limit moves up.
+    #[inline]
     fn up(self) -> f64 {
         match self {
             Self::None => 0.0,
@@ -113,7 +114,15 @@ impl Holds {
     }
 
     /// All leaves that are looked at may set `wake`; what is unknown is false.
+    #[inline]
     pub fn tree(&mut self, tree: &Tree, context: &impl Context) -> bool {
+        match tree {
+            Tree::Is(test) => self.test(test, context).unwrap_or(false),
+            Tree::All(_) | Tree::Any(_) => self.branches(tree, context),
+        }
+    }
+
+    fn branches(&mut self, tree: &Tree, context: &impl Context) -> bool {
         match tree {
             Tree::Is(test) => self.test(test, context).unwrap_or(false),
             // No short cut: a leaf behind a false one may be what changes next.
@@ -134,10 +143,14 @@ impl Holds {
         }
     }
 
+    #[inline]
     fn test(&mut self, test: &Test, context: &impl Context) -> Option<bool> {
         match test.of {
             Of::Value => {
                 let (value, _) = context.last(&test.key)?;
+                if let Some(is) = self.compare_numbers(&test.op, value) {
+                    return Some(is);
+                }
                 self.compare(&test.op, value, context)
             }
             Of::Age => {
@@ -157,7 +170,9 @@ impl Holds {
                         number - delta.first_since(self.now - window)?
                     }
                 };
-                self.compare(&test.op, &Scalar::Number(number), context)
+                let number = Scalar::Number(number);
+                let quick = self.compare_numbers(&test.op, &number);
+                quick.or_else(|| self.compare(&test.op, &number, context))
             }
         }
     }
@@ -177,6 +192,28 @@ impl Holds {
             self.wake = self.wake.min(flips_at);
         }
         Some(old == matches!(op, Op::Above(_) | Op::AtLeast(_)))
+    }
+
+    /// The most frequent case in few instructions: a number and a constant one.
+    #[inline]
+    fn compare_numbers(&self, op: &Op, value: &Scalar) -> Option<bool> {
+        let Scalar::Number(value) = value else { return None };
+        let (Op::Above(Operand::Constant(limit))
+        | Op::AtLeast(Operand::Constant(limit))
+        | Op::Below(Operand::Constant(limit))
+        | Op::AtMost(Operand::Constant(limit))) = op
+        else {
+            return None;
+        };
+        let limit = limit.number()?;
+        let by = self.shift.up();
+        match op {
+            Op::Above(_) => Some(*value > limit + by),
+            Op::AtLeast(_) => Some(*value >= limit + by),
+            Op::Below(_) => Some(*value < limit - by),
+            Op::AtMost(_) => Some(*value <= limit - by),
+            _ => None,
+        }
     }
 
     fn compare(&self, op: &Op, value: &Scalar, context: &impl Context) -> Option<bool> {

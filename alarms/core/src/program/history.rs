@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use schema::Value;
 use serde::{Deserialize, Serialize};
 
 use super::filter::KeyRef;
@@ -48,6 +49,17 @@ pub(crate) struct Touch {
     pub old_at: Option<i64>,
     pub old_number: Option<f64>,
     pub changed: bool,
+}
+
+impl Touch {
+    /// Of a key that had no reading before.
+    pub fn first(key: u32, list: u32, at: i64, value: Value<'_>) -> Self {
+        let number = match value {
+            Value::Number(_) | Value::Integer(_) => value.as_f64(),
+            _ => None,
+        };
+        Self { key, list, at, number, old_at: None, old_number: None, changed: false }
+    }
 }
 
 /// The first number of each part of the window. The oldest stands here and the

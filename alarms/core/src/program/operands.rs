@@ -93,7 +93,7 @@ impl Compiler<'_> {
         if let OperandText::Reference(reference) = text {
             return match (&reference.key, &reference.attribute) {
                 (Some(key), None) if reference.default.is_none() => {
-                    self.key(&format!("{field}.key"), key).map(Operand::Key)
+                    self.key(&format!("{field}.key"), key).map(|key| Operand::Key(Box::new(key)))
                 }
                 (None, Some(name)) if !name.is_empty() => {
                     let name = self.keys.intern(name);

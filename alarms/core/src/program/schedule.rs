@@ -5,8 +5,8 @@
 
 use std::cell::Cell;
 
-use jiff::civil::{Date, Time, Weekday};
-use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::civil::{Date, DateTime, Time, Weekday};
+use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 
 /// The time zones in use, by the order in which they were first named.
@@ -120,15 +120,26 @@ impl Schedule {
             true => day,
             false => day.tomorrow().ok()?,
         };
-        let millis = |date: Date, time: Time| {
-            // A time that daylight saving skips is the moment after the gap, and
-            // of one that comes twice the first counts.
-            let zoned = date.to_datetime(time).to_zoned(zone.clone()).ok()?;
-            Some(zoned.timestamp().as_millisecond())
-        };
+        let millis = |date: Date, time: Time| moment(zone, date.to_datetime(time));
         let (start, end) = (millis(day, self.from)?, millis(last, self.to)?);
         (start < end).then_some((start, end))
     }
+}
+
+/// When a local time is, in milliseconds. One that daylight saving skips is the
+/// moment of the gap, and of one that comes twice the first counts.
+fn moment(zone: &TimeZone, local: DateTime) -> Option<i64> {
+    let ambiguous = zone.to_ambiguous_timestamp(local);
+    let timestamp = match ambiguous.offset() {
+        AmbiguousOffset::Gap { after, .. } => {
+            let before_the_gap = after.to_timestamp(local).ok()?;
+            zone.following(before_the_gap).next()?.timestamp()
+        }
+        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => {
+            ambiguous.compatible().ok()?
+        }
+    };
+    Some(timestamp.as_millisecond())
 }
 
 fn monday_first(day: Weekday) -> usize {

@@ -1,0 +1,221 @@
+//! A group of readings on its way through the rules that mention its keys.
+
+use schema::{Transition, Value};
+
+use super::scene::{Scene, Trigger};
+use super::world::Cell;
+use super::{Engine, KeyIndex, state, timers};
+use crate::program::Touch;
+
+impl Engine {
+    /// Evaluates a group at its own time.
+    pub(super) fn take_in(
+        &mut self,
+        index: u32,
+        at: i64,
+        mut trigger: Trigger,
+        values: &[(KeyIndex, Value<'_>)],
+        out: &mut Vec<Transition>,
+    ) {
+        let device = &self.world.devices[index as usize];
+        let due = device.deadline <= at;
+        if due {
+            // What is late or said again does not move the device's time.
+            let fresh = |(key, value): &(KeyIndex, Value<'_>)| {
+                device.cell(key.0).is_none_or(|cell| cell.takes(at, *value))
+            };
+            if values.iter().any(fresh) {
+                self.interrupt_gaps(index, values, at);
+                self.fire_due(index, at, out);
+            }
+        }
+        let mut touches = std::mem::take(&mut self.touches);
+        touches.clear();
+        self.put(index, at, values, &mut touches);
+        if !touches.is_empty() {
+            // What a silence broke must not fire. Where nothing was due, each
+            // round looks for itself.
+            trigger.after_silence = !due && touches.len() == values.len();
+            if !due && !trigger.after_silence {
+                self.interrupt_gaps(index, values, at);
+            }
+            self.evaluate(index, at, trigger, &touches, out);
+        }
+        self.touches = touches;
+    }
+
+    /// Puts values in their cells and notes what each did.
+    fn put(
+        &mut self,
+        index: u32,
+        at: i64,
+        values: &[(KeyIndex, Value<'_>)],
+        touches: &mut Vec<Touch>,
+    ) {
+        let device = &mut self.world.devices[index as usize];
+        for &(KeyIndex(key), value) in values {
+            let place = match device.cell_place(key) {
+                Ok(place) => place,
+                Err(place) => {
+                    let tenant = &self.world.tenants[device.tenant as usize];
+                    let list = tenant.classes[device.class as usize].list_of(key);
+                    if device.cells.len() == device.cells.capacity() {
+                        device.cells.reserve_exact(4);
+                    }
+                    device.cells.insert(place, Cell { key, list, at, value: value.into() });
+                    touches.push(Touch::first(key, list, at, value));
+                    continue;
+                }
+            };
+            let cell = &mut device.cells[place];
+            if cell.takes(at, value) {
+                touches.push(Touch {
+                    old_at: Some(cell.at),
+                    old_number: cell.value.number(),
+                    changed: !cell.value.is(value),
+                    ..Touch::first(key, cell.list, at, value)
+                });
+                cell.at = at;
+                cell.value.set(value);
+            } else if at < cell.at {
+                self.tally.late += 1;
+            } else {
+                self.tally.repeated += 1;
+            }
+        }
+        self.tally.evaluated += touches.len() as u64;
+    }
+
+    /// Runs one round of each rule that mentions a touched key.
+    fn evaluate(
+        &mut self,
+        index: u32,
+        at: i64,
+        trigger: Trigger,
+        touches: &[Touch],
+        out: &mut Vec<Transition>,
+    ) {
+        let device = &self.world.devices[index as usize];
+        let (watched, tenant, class) = (device.watched, device.tenant, device.class);
+        if let [touch] = touches {
+            let mut place = 0;
+            while let Some(rule) = self.world.rule(tenant, class, touch.list, place) {
+                self.round(index, rule, at, trigger, touches, index, out);
+                place += 1;
+            }
+        } else {
+            let mut affected = std::mem::take(&mut self.affected);
+            affected.clear();
+            let class = &self.world.tenants[tenant as usize].classes[class as usize];
+            for touch in touches {
+                affected.extend_from_slice(class.list(touch.list));
+            }
+            affected.sort_unstable();
+            affected.dedup();
+            for &rule in &affected {
+                self.round(index, rule, at, trigger, touches, index, out);
+            }
+            self.affected = affected;
+        }
+        if watched {
+            self.evaluate_watchers(index, at, trigger, touches, out);
+        }
+    }
+
+    /// Runs the rules of other devices that look at a touched key of this one.
+    fn evaluate_watchers(
+        &mut self,
+        index: u32,
+        at: i64,
+        trigger: Trigger,
+        touches: &[Touch],
+        out: &mut Vec<Transition>,
+    ) {
+        let location = &self.world.locations[self.world.devices[index as usize].location as usize];
+        let mut watchers: Vec<(u32, u32)> = Vec::new();
+        for touch in touches {
+            watchers.extend(location.watchers.get(&(index, touch.key)).into_iter().flatten());
+        }
+        watchers.sort_unstable();
+        watchers.dedup();
+        let trigger = Trigger { after_silence: false, ..trigger };
+        for (owner, rule) in watchers {
+            self.interrupt_gap(owner, rule, at);
+            self.fire_rule_due(owner, rule, at, out);
+            self.round(owner, rule, at, trigger, touches, index, out);
+        }
+    }
+
+    /// One round of one rule of one device. `source` is the device that the
+    /// touches are of.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one input, borrowed separately")]
+    pub(crate) fn round(
+        &mut self,
+        index: u32,
+        rule_index: u32,
+        at: i64,
+        trigger: Trigger,
+        touches: &[Touch],
+        source: u32,
+        out: &mut Vec<Transition>,
+    ) {
+        let Some(rule) = &self.rules[rule_index as usize] else { return };
+        let device = &self.world.devices[index as usize];
+        if rule.anchor.as_ref().is_some_and(|anchor| *anchor != device.name) {
+            return;
+        }
+        self.tally.rounds += 1;
+        let place = device.state_place(rule_index);
+        let known = place.ok().map(|place| device.states[place]);
+        let (place, state_index) = match (place, known) {
+            (Ok(place), Some(entry)) if entry.state != state::NONE => (place, entry.state),
+            (place, known) => {
+                let since = known.map_or(i64::MIN, |entry| entry.at);
+                let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, index);
+                if rule.stateless_when_idle && !scene.stirs(at.max(since)) {
+                    if let Ok(place) = place {
+                        let entry = &mut self.world.devices[index as usize].states[place];
+                        entry.at = entry.at.max(at);
+                    }
+                    return;
+                }
+                let state = self.states.begin(rule, index, rule_index, since);
+                let entry = state::Entry { rule: rule_index, state, at: since };
+                (self.world.devices[index as usize].put_entry(place, entry), state)
+            }
+        };
+        let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, index);
+        let rule_state = self.states.get_mut(state_index);
+        if trigger.after_silence {
+            timers::break_durations(rule_state, rule, at);
+        }
+        scene.remember(rule_state, touches, source);
+        if scene.rests(rule_state, at, &trigger) {
+            self.world.devices[index as usize].states[place].at = at;
+            return;
+        }
+        let count = &mut self.counts[rule_index as usize];
+        scene.round(rule_state, count, at, trigger, out);
+        self.settle(index, rule_index, place);
+    }
+
+    /// After a round: frees a state that has nothing to remember, and sees to
+    /// it that its next deadline is known.
+    pub(crate) fn settle(&mut self, index: u32, rule_index: u32, place: usize) {
+        let Some(rule) = &self.rules[rule_index as usize] else { return };
+        let device = &mut self.world.devices[index as usize];
+        let entry = &mut device.states[place];
+        let rule_state = self.states.get_mut(entry.state);
+        entry.at = rule_state.at;
+        if rule.stateless_when_idle && rule_state.is_idle(rule) {
+            self.states.free(entry.state);
+            entry.state = state::NONE;
+            return;
+        }
+        let deadline = rule_state.deadline(rule);
+        if deadline < device.deadline {
+            device.deadline = deadline;
+            self.queue(index);
+        }
+    }
+}

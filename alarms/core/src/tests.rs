@@ -1,5 +1,6 @@
 //! Text scenarios of the whole engine.
 
+mod allocations;
 mod directory;
 mod harness;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! A group of readings on its way through the rules that mention its keys.
 
 use schema::{Transition, Value};
+use smallvec::SmallVec;
 
 use super::scene::{Scene, Trigger};
 use super::world::Cell;
@@ -132,9 +133,10 @@ impl Engine {
         out: &mut Vec<Transition>,
     ) {
         let location = &self.world.locations[self.world.devices[index as usize].location as usize];
-        let mut watchers: Vec<(u32, u32)> = Vec::new();
+        let mut watchers: SmallVec<[(u32, u32); 16]> = SmallVec::new();
         for touch in touches {
-            watchers.extend(location.watchers.get(&(index, touch.key)).into_iter().flatten());
+            watchers
+                .extend(location.watchers.get(&(index, touch.key)).into_iter().flatten().copied());
         }
         watchers.sort_unstable();
         watchers.dedup();

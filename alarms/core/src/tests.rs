@@ -1,12 +1,10 @@
-//! Text scenarios of the whole engine.
+//! What scenario files can't say: ids, snapshots, refused profiles, and random
+//! cases against a naive evaluator. The rest is in the folder `scenarios`.
 
 mod allocations;
 mod directory;
 mod harness;
 mod lifecycle;
-mod operators;
 mod oracle;
 mod profiles;
 mod snapshots;
-mod switches;
-mod temporal;

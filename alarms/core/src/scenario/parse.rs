@@ -209,8 +209,12 @@ impl Parser<'_> {
             return Err("it reads `location NAME [zone Europe/Amsterdam] [id 3]`".to_owned());
         };
         self.once("location", &name.text)?;
+        let setup = self.setup()?;
+        // Said anew, it keeps its place, which devices go by.
+        let known = setup.locations.iter().position(|known| known.name == name.text);
+        let highest = setup.locations.iter().map(|known| known.id.0).max().unwrap_or(0);
         let mut line = LocationLine {
-            id: LocationId(self.setup()?.locations.len() as u64 + 1),
+            id: known.map_or(LocationId(highest + 1), |place| setup.locations[place].id),
             name: name.text.clone(),
             zone: "UTC".to_owned(),
         };
@@ -220,12 +224,14 @@ impl Parser<'_> {
                 _ => line.id = LocationId(id(value)?),
             }
         }
-        let locations = &mut self.setup()?.locations;
-        locations.retain(|known| known.name != line.name);
-        if locations.iter().any(|known| known.id == line.id) {
+        let mut others = setup.locations.iter().filter(|other| other.name != line.name);
+        if others.any(|other| other.id == line.id) {
             return Err(format!("another location has id {}", line.id.0));
         }
-        locations.push(line);
+        match known {
+            Some(place) => setup.locations[place] = line,
+            None => setup.locations.push(line),
+        }
         Ok(())
     }
 
@@ -235,9 +241,10 @@ impl Parser<'_> {
         };
         self.once("device", &name.text)?;
         let setup = self.setup()?;
+        let known = setup.devices.iter().position(|known| known.name == name.text);
         let highest = setup.devices.iter().map(|known| known.id.0).max().unwrap_or(0);
         let mut line = DeviceLine {
-            id: DeviceId(highest + 1),
+            id: known.map_or(DeviceId(highest + 1), |place| setup.devices[place].id),
             name: name.text.clone(),
             device_type: None,
             location: 0,
@@ -249,11 +256,14 @@ impl Parser<'_> {
                 _ => line.id = DeviceId(id(value)?),
             }
         }
-        setup.devices.retain(|known| known.name != line.name);
-        if setup.devices.iter().any(|known| known.id == line.id) {
+        let mut others = setup.devices.iter().filter(|other| other.name != line.name);
+        if others.any(|other| other.id == line.id) {
             return Err(format!("another device has id {}", line.id.0));
         }
-        setup.devices.push(line);
+        match known {
+            Some(place) => setup.devices[place] = line,
+            None => setup.devices.push(line),
+        }
         Ok(())
     }
 

@@ -40,7 +40,7 @@ struct Run<'a> {
 /// Runs all lines; a line that fails does not keep the next from being run.
 pub(super) fn run(scenario: &Scenario, restart_after_each: bool) -> Outcome {
     let setup = Arc::new(scenario.setup.clone());
-    let world = match World::new(setup.clone()) {
+    let world = match World::new(&setup) {
         Ok(world) => world,
         Err(message) => {
             let input = format!("scenario {}", scenario.name);
@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
     /// All inputs again from the start: the same transitions with the same ids
     /// and times, and the same state.
     fn replay(&mut self) -> Result<(), String> {
-        let mut world = World::new(self.setup.clone())?;
+        let mut world = World::new(&self.setup)?;
         let mut came = Vec::new();
         for step in &self.done {
             came.extend(world.apply(step)?);

@@ -28,7 +28,7 @@ impl TestWorld {
             zone: "Europe/Amsterdam".to_owned(),
         });
         let setup = Arc::new(setup);
-        Self { world: world::World::new(setup.clone()).unwrap(), setup }
+        Self { world: world::World::new(&setup).unwrap(), setup }
     }
 
     /// Applies one line without an expectation: its time and its transitions.

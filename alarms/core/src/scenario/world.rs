@@ -148,7 +148,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(super) fn new(setup: Arc<Setup>) -> Result<Self, String> {
+    pub(super) fn new(setup: &Arc<Setup>) -> Result<Self, String> {
         let mut world = Self {
             engine: Engine::new(EngineOptions { grace_ms: setup.grace_ms }),
             devices: Vec::new(),

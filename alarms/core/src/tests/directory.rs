@@ -15,18 +15,6 @@ const PROFILE: &str = r#"
 "#;
 
 #[test]
-fn a_type_that_no_rule_is_for_ends_its_alarms_and_another_begins_with_the_next_reading() {
-    check(
-        PROFILE,
-        "1s pump t 85 -> raised major hot
-         2s describe pump pump fan -> cleared hot rule removed
-         3s pump t 86
-         4s describe pump pump pump
-         5s pump t 87 -> raised major hot",
-    );
-}
-
-#[test]
 fn a_new_name_keeps_the_alarm_and_the_same_document_again_changes_nothing() {
     check(
         PROFILE,
@@ -41,46 +29,6 @@ fn a_new_name_keeps_the_alarm_and_the_same_document_again_changes_nothing() {
     world.apply("2s place Yard Europe/London");
     let (_, out) = world.apply("3s pump-2 t 86");
     assert_eq!(out[0].description, "pump-2 in Yard: 86");
-}
-
-#[test]
-fn a_deleted_device_ends_its_alarms_with_that_reason_and_its_timers_never_fire() {
-    check(
-        PROFILE,
-        "1s pump t 95 -> raised major hot
-         2s pump-b t 95 -> pump-b raised major hot
-         3s delete pump-b -> cleared hot device removed
-         3s delete pump-b
-         30s clock -> pump major to critical hot @11s
-         31s pump-c t 95 -> pump-c raised major hot
-         32s delete pump -> cleared hot device removed
-         50s clock -> pump-c major to critical hot @41s",
-    );
-}
-
-const NAMED: &str = r#"
-    name = "Halls"
-    [[rules]]
-    key = "pair"
-    raise.minor = { when = { all = [{ key = "door/open", operator = "is", value = true }, { key = "t", operator = ">", value = 5 }] } }
-    clear = { when = { key = "door/open", operator = "is", value = false } }
-"#;
-
-#[test]
-fn rules_that_name_another_device_follow_its_name() {
-    check(
-        NAMED,
-        "1s pump t 9
-         2s gate open true
-         3s describe gate door door
-         4s door open true -> pump raised minor pair
-         5s pump t 9 -> updated pair
-         6s delete door
-         7s new-door open false
-         8s describe new-door door door
-         9s door open true -> pump updated pair
-         10s door open false -> pump cleared pair by rule",
-    );
 }
 
 const SCRIPT: [&str; 14] = [

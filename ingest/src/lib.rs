@@ -20,4 +20,4 @@ pub mod auth;
 pub mod broker;
 
 pub use batch::Submitter;
-pub use broker::{Broker, BrokerOptions, Connections};
+pub use broker::{Broker, BrokerOptions, Connections, Presence};

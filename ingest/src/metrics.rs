@@ -76,3 +76,17 @@ pub const BROKER_CALLS_TOTAL: &str = "baken_broker_calls_total";
 pub const BROKER_VERIFIED_PASSWORDS: &str = "baken_broker_verified_passwords";
 /// Times that the TLS files were read again, by `result`.
 pub const BROKER_TLS_RELOADS_TOTAL: &str = "baken_broker_tls_reloads_total";
+
+/// Logins and refusals that whoever keeps the audit history had no room for.
+pub const BROKER_LOGINS_UNTOLD_TOTAL: &str = "baken_broker_logins_untold_total";
+
+// Presence: whether routers are there, as readings.
+
+/// Readings written of whether routers are there.
+pub const PRESENCE_READINGS_TOTAL: &str = "baken_presence_readings_total";
+/// Writes of presence that failed and are tried again.
+pub const PRESENCE_RETRIES_TOTAL: &str = "baken_presence_retries_total";
+/// Routers that came or went and of which it is not written yet.
+pub const PRESENCE_WAITING: &str = "baken_presence_waiting_routers";
+/// Routers that are connected and silent past their limit.
+pub const PRESENCE_SILENT: &str = "baken_presence_silent_routers";

@@ -83,6 +83,12 @@ impl KeyTable {
         }
     }
 
+    /// The number of a key of the platform itself, which no tenant's quota counts.
+    #[must_use]
+    pub fn reserve(&self, name: &str) -> KeyId {
+        self.intern(name).0
+    }
+
     /// How many distinct keys there are.
     #[must_use]
     pub fn len(&self) -> usize {

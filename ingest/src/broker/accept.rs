@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use schema::{RouterId, partition_of};
@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::connect::{self, Accepted, Connect, Refused};
 use super::connection::{Connection, Socket};
 use super::frame::{self, Version, packet};
+use super::logins::{self, Login, LoginOutcome};
 use super::mailbox::Mailbox;
 use super::metering::Attempt;
 use super::node::{Node, monotonic_us};
@@ -95,6 +96,9 @@ async fn establish(
         Err((version, refused)) => {
             answer(node, &mut socket, version, refused).await;
             let is_mqtt = refused != Refused::NotMqtt;
+            if is_mqtt {
+                tell(node, peer, None, "", Some(logins::reason_of_refusal(refused)));
+            }
             return Err(if is_mqtt { Attempt::Refused } else { Attempt::NotMqtt });
         }
     };
@@ -166,6 +170,7 @@ async fn authenticate(
     peer: SocketAddr,
 ) -> Result<Arc<Entry<schema::Router>>, AuthError> {
     if !node.limiter().may_fail(peer.ip(), monotonic_us()) {
+        tell(node, peer, None, &connect.client_id, Some("too_many_failures"));
         return Err(AuthError::Busy);
     }
     let presented = Presented {
@@ -175,11 +180,27 @@ async fn authenticate(
         certificate,
     };
     let checked = node.authenticator.check(presented).await;
+    if let Err(error) = checked {
+        let lookup = node.authenticator.lookup_key(presented);
+        tell(node, peer, lookup, presented.client_id, Some(logins::reason_of(error)));
+    }
     if matches!(checked, Err(AuthError::BadCredentials | AuthError::NoCredentials)) {
         node.limiter().failed(peer.ip(), monotonic_us());
     }
     node.metrics.verified_passwords.set(count(node.authenticator.verified_passwords()));
     checked
+}
+
+/// Tells who came in, or for what they were refused.
+fn tell(
+    node: &Node,
+    peer: SocketAddr,
+    lookup: Option<String>,
+    client_id: &str,
+    refused: Option<&'static str>,
+) {
+    let outcome = refused.map_or(LoginOutcome::Accepted, LoginOutcome::Refused);
+    node.logins.tell(Login { peer: peer.ip(), lookup, client_id: client_id.to_owned(), outcome });
 }
 
 fn count(number: usize) -> i64 {
@@ -213,6 +234,8 @@ async fn admit(
         connected_at: now.wall,
         publishes: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
+        telemetry_at: AtomicI64::new(0),
+        silent_after_ms: AtomicI64::new(node.silent_after_ms(&router)),
         mailbox: Mailbox::new(),
     });
     let registered = Registered { node, handle: Some(Arc::clone(&handle)) };
@@ -253,6 +276,8 @@ async fn admit(
     );
     write(node, &mut socket, &ack).await.map_err(|_| Attempt::Silent)?;
     registered.keep();
+    tell(node, peer, Some(router.credentials.lookup_key()), &handle.client_id, None);
+    node.ledger.connected(RouterId(router.id), now.wall);
     let connection = Connection::new(Arc::clone(node), Arc::clone(&handle), socket, session, rest);
     Ok((connection, handle))
 }

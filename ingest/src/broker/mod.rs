@@ -12,10 +12,12 @@ mod connection;
 mod encode;
 mod frame;
 mod limiter;
+mod logins;
 mod mailbox;
 mod metering;
 mod node;
 mod options;
+mod presence;
 mod registry;
 mod rejections;
 mod session;
@@ -34,11 +36,13 @@ use journal::Journal;
 use schema::TenantId;
 use store::{Attributes, Directory};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch as signal};
+use tokio::sync::{Semaphore, mpsc, watch as signal};
 use tokio::task::JoinHandle;
 
 pub use limiter::{AddressLimits, Allowance};
+pub use logins::{LOGIN_QUEUE, Login, LoginOutcome};
 pub use options::{BrokerOptions, ListenerLimits, Rate, RateLimits, SessionLimits};
+pub use presence::{Presence, PresenceOptions, Reach, RouterPresence};
 pub use registry::{Connections, RpcError, SessionInfo};
 pub use rejections::{
     REJECTION_PAYLOAD_BYTES, REJECTION_REASON_BYTES, REJECTION_TENANTS, REJECTION_TOPIC_BYTES,
@@ -47,6 +51,7 @@ pub use rejections::{
 pub use tls::{TlsError, TlsFiles};
 
 use self::limiter::Limiter;
+use self::logins::Logins;
 use self::metering::{Attempt, Metrics};
 use self::node::Node;
 use self::session::{End, Rules};
@@ -124,6 +129,8 @@ impl Broker {
             authenticator,
             registry: Arc::default(),
             rejections: Default::default(),
+            logins: Logins::register(registry)?,
+            ledger: Default::default(),
             metrics: Metrics::register(registry)?,
             tls,
             unauthenticated: Unauthenticated::new(options.listener.max_unauthenticated),
@@ -182,6 +189,13 @@ impl Broker {
     #[must_use]
     pub fn rejections(&self, tenant: TenantId) -> Vec<Rejection> {
         self.node.rejections.of(tenant)
+    }
+
+    /// Who comes in and who is refused from now on; whoever asks first has it.
+    /// Nobody need ask.
+    #[must_use]
+    pub fn logins(&self) -> Option<mpsc::Receiver<Login>> {
+        self.node.logins.take()
     }
 
     /// Reads the TLS files again, now; on an error the former ones stay in use.

@@ -10,8 +10,10 @@ use schema::{PartitionId, Position, TenantId, TimestampMs};
 use store::{Attributes, Directory};
 
 use super::limiter::Limiter;
+use super::logins::Logins;
 use super::metering::Metrics;
 use super::options::BrokerOptions;
+use super::presence::Ledger;
 use super::registry::Registry;
 use super::rejections::Rejections;
 use super::session::{Now, Rules, Tenancy, TenantMeter};
@@ -31,6 +33,9 @@ pub(crate) struct Node {
     pub authenticator: Authenticator,
     pub registry: Arc<Registry>,
     pub rejections: Rejections,
+    pub logins: Logins,
+    /// What is to be journaled of routers that come and go.
+    pub ledger: Ledger,
     pub metrics: Metrics,
     pub tls: Option<Tls>,
     pub unauthenticated: Unauthenticated,
@@ -61,6 +66,12 @@ impl Node {
     pub(crate) fn tenancy(&self, tenant: TenantId) -> Option<Tenancy> {
         let meter = Arc::clone(&self.meters.entry(tenant).or_default());
         Some(Tenancy { tenant: self.directory.tenant(tenant)?, meter })
+    }
+
+    /// How long a router may be connected without telemetry, in milliseconds.
+    pub(crate) fn silent_after_ms(&self, router: &schema::Router) -> i64 {
+        let tenant = self.directory.tenant(router.tenant);
+        tenant.and_then(|it| router.silent_after_ms(&it.settings)).unwrap_or(i64::MAX)
     }
 
     pub(crate) fn limiter(&self) -> std::sync::MutexGuard<'_, Limiter> {

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -42,12 +42,29 @@ pub(crate) struct Handle {
     pub connected_at: TimestampMs,
     pub publishes: AtomicU64,
     pub bytes: AtomicU64,
+    /// When telemetry was last read from it, in milliseconds; 0 before the first.
+    pub telemetry_at: AtomicI64,
+    /// How long it may be silent; `i64::MAX` sets no limit.
+    pub silent_after_ms: AtomicI64,
     pub mailbox: Mailbox<Message>,
 }
 
 impl Handle {
     pub(crate) fn end(&self, end: End) {
         self.mailbox.push_urgent(Message::End(end));
+    }
+
+    /// When telemetry was last read from it, or else when it came.
+    pub(crate) fn last_heard_ms(&self) -> i64 {
+        self.telemetry_at.load(Ordering::Relaxed).max(self.connected_at.0)
+    }
+
+    pub(crate) fn silent_after_ms(&self) -> i64 {
+        self.silent_after_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_silent_after(&self, limit_ms: i64) {
+        self.silent_after_ms.store(limit_ms, Ordering::Relaxed);
     }
 }
 
@@ -149,6 +166,12 @@ impl Registry {
 
     pub(crate) fn of(&self, router: RouterId) -> Handles {
         self.routers.get(&router).map(|handles| handles.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn for_each_router(&self, mut visit: impl FnMut(RouterId, &[Arc<Handle>])) {
+        for handles in &self.routers {
+            visit(*handles.key(), &handles);
+        }
     }
 
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Arc<Handle>)) {

@@ -60,8 +60,14 @@ pub(super) async fn certificates(node: Arc<Node>) {
 impl Node {
     fn changed(&self, change: &Change) {
         match change.kind {
-            DocumentKind::Router => self.check(RouterId(change.id)),
+            DocumentKind::Router => {
+                self.check(RouterId(change.id));
+                if change.version > 1 {
+                    self.ledger.changed(RouterId(change.id), Self::now().wall);
+                }
+            }
             DocumentKind::Tenant => {
+                self.ledger.settings_changed();
                 self.tenants_epoch.fetch_add(1, Ordering::Release);
             }
             // One that is new is known to nobody yet.
@@ -75,6 +81,7 @@ impl Node {
     fn check_all(&self) {
         self.tenants_epoch.fetch_add(1, Ordering::Release);
         self.devices_epoch.fetch_add(1, Ordering::Release);
+        self.ledger.settings_changed();
         self.registry.for_each(|handle| {
             if !self.is_current(&handle.router) {
                 handle.end(End::Revoked);

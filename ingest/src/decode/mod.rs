@@ -135,7 +135,15 @@ pub fn attributes(
     rows: &mut Rows,
 ) -> Result<(), Rejection> {
     let part = Part { device, form: Form::Plain, list_allowed: false, nulls };
-    part.decode(payload, context, keys, rows).map(drop)
+    let mark = rows.mark();
+    let mut left_out = part.decode(payload, context, keys, rows)?;
+    match left_out.pop() {
+        None => Ok(()),
+        Some(LeftOut { rejection, .. }) => {
+            rows.truncate(mark);
+            Err(rejection)
+        }
+    }
 }
 
 /// Adds the rows of a `v1/gateway/telemetry` message. `device` is asked once

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use schema::{DeviceId, TimestampMs};
+use schema::{DeviceId, SYSTEM_KEY_PREFIX, TimestampMs};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -204,6 +204,9 @@ impl Decoder<'_> {
 
     pub(super) fn key(&mut self, name: &str) -> Option<Found> {
         let limits = self.context.limits;
+        if is_reserved(name) {
+            return None;
+        }
         if name.is_empty() {
             self.reject(Reason::Malformed, "a key is empty; give it a name");
             return None;
@@ -235,6 +238,11 @@ impl Decoder<'_> {
             }
         }
     }
+}
+
+/// Whether only the platform itself writes the key.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with(SYSTEM_KEY_PREFIX)
 }
 
 fn pass_over<'de, A: MapAccess<'de>>(mut map: A) -> Result<(), A::Error> {
@@ -270,6 +278,12 @@ impl Visitor<'_> for KeySeed<'_, '_> {
             (Form::Telemetry | Form::GatewayTelemetry, "values") => Key::Values,
             (Form::GatewayTelemetry, "metadata") => Key::PassedOver,
             _ if self.timestamped => Key::PassedOver,
+            _ if is_reserved(name) => {
+                let detail = format!("key {} is the platform's own", Shown(name));
+                let rejection = Rejection::new(Reason::ReservedKey, detail);
+                leave_out(&mut self.decoder.left_out, rejection);
+                Key::PassedOver
+            }
             _ => self.decoder.key(name).map_or(Key::Rejected, Key::Found),
         };
         Ok(key)

@@ -27,11 +27,13 @@ pub enum Reason {
     DeviceQuota,
     /// A device may not be used by this router, or its name not at all.
     DeviceRefused,
+    /// A key that only the platform itself writes.
+    ReservedKey,
 }
 
 impl Reason {
     /// Every reason, so that each has its counter from the start.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Malformed,
         Self::TooLarge,
         Self::TooDeep,
@@ -44,6 +46,7 @@ impl Reason {
         Self::KeyQuota,
         Self::DeviceQuota,
         Self::DeviceRefused,
+        Self::ReservedKey,
     ];
 
     /// The stable name in metrics and in what operators see.
@@ -62,6 +65,7 @@ impl Reason {
             Self::KeyQuota => "key_quota",
             Self::DeviceQuota => "device_quota",
             Self::DeviceRefused => "device_refused",
+            Self::ReservedKey => "reserved_key",
         }
     }
 
@@ -85,12 +89,19 @@ impl Reason {
 pub struct Rejection {
     pub reason: Reason,
     pub detail: String,
+    /// Of a time out of bounds: how far it is ahead of the server's clock.
+    pub clock_offset_ms: Option<i64>,
 }
 
 impl Rejection {
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), clock_offset_ms: None }
+    }
+
+    /// The same, of a time that is so far ahead of the server's clock.
+    pub(super) fn of_clock(reason: Reason, detail: String, offset_ms: i64) -> Self {
+        Self { reason, detail, clock_offset_ms: Some(offset_ms) }
     }
 }
 

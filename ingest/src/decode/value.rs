@@ -164,14 +164,14 @@ impl Decoder<'_> {
                 "`ts`: {ts} is {ahead_ms} ms ahead of the server's clock ({now}); \
                  at most {tolerance_ms} ms are allowed"
             );
-            return Err(Rejection::new(Reason::Future, detail));
+            return Err(Rejection::of_clock(Reason::Future, detail, ahead_ms));
         }
         // The least i64 stands for all that are less still.
         let oldest = self.context.oldest.0.max(i64::MIN + 1);
         if ts < oldest {
             let detail =
                 format!("`ts`: {ts} is before {oldest}, the oldest time that is still kept");
-            return Err(Rejection::new(Reason::TooOld, detail));
+            return Err(Rejection::of_clock(Reason::TooOld, detail, ahead_ms));
         }
         Ok(TimestampMs(ts))
     }

@@ -7,6 +7,7 @@ mod client;
 mod credentials;
 mod disk;
 mod hostile;
+mod presence;
 mod publishes;
 mod sessions;
 mod tls;
@@ -35,7 +36,7 @@ const SECRET: &[u8] = b"the installation's secret";
 struct Node {
     broker: Broker,
     store: Store,
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
     registry: Registry,
     journal: Journal,
     tenant: TenantId,
@@ -100,6 +101,7 @@ impl Setup {
         };
         let location = store.directory().create(DocumentBody::Location(location)).await.unwrap().id;
         let (tenant, location) = (TenantId(tenant), LocationId(location));
+        let recorder = Arc::new(recorder);
         Node { broker, store, recorder, registry, journal, tenant, location, _dir: dir }
     }
 }

@@ -28,7 +28,7 @@ use self::jobs::Job;
 use self::socket::{READ_BYTES, SMALL_PARTIAL_BYTES, Scratch};
 use super::node::{Node, monotonic_us};
 use super::registry::{Handle, Reply};
-use super::session::{End, Output, Session};
+use super::session::{End, Now, Output, Session};
 use crate::batch::{Completion, Rows};
 
 /// Memory of an output buffer that is kept while nothing waits in it.
@@ -191,7 +191,7 @@ impl Connection {
             let partial = std::mem::take(&mut self.partial);
             let consumed = self.session.receive(&partial, now, &mut scratch.out);
             self.keep(partial, consumed);
-            self.note_read(&scratch.out, now.us);
+            self.note_read(&scratch.out, now);
             return true;
         }
         match self.read(context, scratch) {
@@ -203,18 +203,25 @@ impl Connection {
             Poll::Ready(Ok(bytes)) => {
                 self.node.metrics.bytes_in.inc_by(bytes as u64);
                 self.handle.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-                self.note_read(&scratch.out, now.us);
+                self.note_read(&scratch.out, now);
                 true
             }
         }
     }
 
-    fn note_read(&mut self, out: &Output, now_us: u64) {
+    fn note_read(&mut self, out: &Output, now: Now) {
         if out.counts.is_any {
-            let publishes: u32 = out.counts.taken.iter().chain(&out.counts.refused).sum();
+            let refused: u32 = out.counts.refused.iter().sum();
+            let publishes = out.counts.taken.iter().sum::<u32>() + refused;
             self.handle.publishes.fetch_add(u64::from(publishes), Ordering::Relaxed);
+            if out.counts.readings > 0 {
+                self.handle.telemetry_at.store(now.wall.0, Ordering::Relaxed);
+            }
+            if refused > 0 {
+                self.node.ledger.refused(self.router(), &out.counts, now.wall);
+            }
         }
-        if !self.session.may_take(now_us) {
+        if !self.session.may_take(now.us) {
             self.is_blocked = !self.partial.is_empty();
             self.node.metrics.paused.inc();
         }

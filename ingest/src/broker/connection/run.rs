@@ -110,6 +110,7 @@ impl Connection {
     async fn finish(&mut self, end: End) {
         self.handle.mailbox.close();
         self.node.registry.remove(&self.handle);
+        self.node.ledger.disconnected(self.router(), Node::now().wall, end);
         self.calls.clear();
         if end == End::Shutdown {
             self.drain().await;

@@ -45,6 +45,7 @@ impl Session {
         }
         cold.refused.clear();
         for (name, rejection) in rejected {
+            out.counts.note_clock(&rejection);
             let words = format!("{name}: {}", rejection.detail);
             let refusal = Refusal::Payload(rejection.reason);
             self.note_refusal(refusal, words, topic, payload, now, out);

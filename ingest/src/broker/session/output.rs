@@ -170,8 +170,17 @@ pub(crate) struct Counts {
     pub readings: u32,
     pub attributes: u32,
     pub downlink: u32,
+    /// How far the last time that was refused is ahead of the server's clock.
+    pub clock_offset_ms: Option<i64>,
     /// Set when any of the above is.
     pub is_any: bool,
+}
+
+impl Counts {
+    /// Keeps how wrong the router's clock seems, where that is why.
+    pub(super) fn note_clock(&mut self, rejection: &crate::decode::Rejection) {
+        self.clock_offset_ms = rejection.clock_offset_ms.or(self.clock_offset_ms);
+    }
 }
 
 impl Output {

@@ -5,7 +5,7 @@ use super::super::frame::{self, Frame, Publish, Version};
 use super::super::rejections;
 use super::super::topics::Up;
 use super::{Action, End, Flow, Now, Output, Refusal, Session};
-use crate::decode::{self, Context, LeftOut, Nulls, Rejection};
+use crate::decode::{self, Context, LeftOut, Nulls, Reason, Rejection};
 
 impl Session {
     pub(super) fn publish(&mut self, frame: Frame<'_>, now: Now, out: &mut Output) -> Flow {
@@ -100,6 +100,7 @@ impl Session {
                 }
             }
             Err(rejection) => {
+                out.counts.note_clock(&rejection);
                 let refusal = Refusal::Payload(rejection.reason);
                 self.refuse(refusal, rejection.detail, topic, publish, now, out);
             }
@@ -210,9 +211,11 @@ impl Session {
         out: &mut Output,
     ) {
         let LeftOut { objects, rejection } = left_out;
+        out.counts.note_clock(&rejection);
+        let what = if rejection.reason == Reason::ReservedKey { "value" } else { "object" };
         let words = match objects {
-            1 => format!("{whose}1 object left out: {}", rejection.detail),
-            _ => format!("{whose}{objects} objects left out; the first: {}", rejection.detail),
+            1 => format!("{whose}1 {what} left out: {}", rejection.detail),
+            _ => format!("{whose}{objects} {what}s left out; the first: {}", rejection.detail),
         };
         let refusal = Refusal::Payload(rejection.reason);
         self.note_refusal(refusal, words, topic, payload, now, out);

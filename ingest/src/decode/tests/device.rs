@@ -419,3 +419,42 @@ fn attributes_are_one_object_whose_nulls_are_skipped_or_deletions() {
         assert_eq!(error.reason, Reason::Malformed, "{payload}");
     }
 }
+
+#[test]
+fn the_platform_s_own_keys_are_refused_and_the_rest_is_taken() {
+    for (payload, expected) in [
+        (r#"{"$baken.connected":true,"a":1}"#, "a Integer(1) ! 1 reserved_key"),
+        (r#"{"a":1,"$baken.x":1,"$baken.y":{"z":[]}}"#, "a Integer(1) ! 2 reserved_key"),
+        (
+            r#"{"ts":1763999999000,"values":{"a":1,"$baken.silent":false}}"#,
+            "a@1763999999000 Integer(1) ! 1 reserved_key",
+        ),
+        (r#"{"\u0024baken.x":1,"a":2}"#, "a Integer(2) ! 1 reserved_key"),
+        (r#"{"$baken":1,"baken.x":2}"#, "$baken Integer(1); baken.x Integer(2)"),
+    ] {
+        let mut bench = Bench::new();
+        for _ in 0..3 {
+            let result = bench.telemetry(payload.as_bytes());
+            assert_eq!(outcome(&mut bench, result), expected, "{payload}");
+        }
+    }
+    let mut bench = Bench::new();
+    let error = bench.telemetry(br#"{"$baken.connected":false}"#).unwrap_err();
+    assert_eq!(error.reason, Reason::ReservedKey);
+    let error = bench.attributes(br#"{"a":1,"$baken.x":1}"#, Nulls::Skipped).unwrap_err();
+    assert_eq!(error.reason, Reason::ReservedKey);
+    assert!(bench.rows.is_empty());
+    let parts = bench.gateway_telemetry(br#"{"D1":[{"$baken.x":1,"a":1}]}"#).unwrap();
+    assert_eq!(parts.left_out[0].1.rejection.reason, Reason::ReservedKey);
+    assert_eq!(bench.take(), "1 a Integer(1)");
+}
+
+#[test]
+fn a_time_out_of_bounds_says_how_wrong_the_clock_seems() {
+    let mut bench = Bench::new();
+    let ahead = NOW.0 + 90_000_000;
+    let error = bench.telemetry(format!(r#"{{"ts":{ahead},"values":{{"a":1}}}}"#).as_bytes());
+    assert_eq!(error.unwrap_err().clock_offset_ms, Some(90_000_000));
+    let error = bench.telemetry(br#"{"ts":1000,"values":{"a":1}}"#).unwrap_err();
+    assert_eq!(error.clock_offset_ms, Some(1_000 - NOW.0));
+}

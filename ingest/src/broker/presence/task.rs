@@ -1,0 +1,420 @@
+//! The one task that says how routers stand.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
+use schema::{
+    KEY_CONNECTED, KEY_ENABLED, KEY_REFUSED, KEY_SILENT, Location, Position, RecordKind, Router,
+    RouterId, TimestampMs, partition_of,
+};
+use store::directory::MAX_PAGE;
+use store::history::{Reading, ReadingValue};
+use store::{Entry, History, ListQuery};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+
+use super::super::node::Node;
+use super::super::session::End;
+use super::ledger::{Edge, Refused};
+use super::statement::Keys;
+use super::{Known, Metrics, PresenceOptions, Shared};
+use crate::batch::{Rows, Submission, SubmitError};
+use crate::recorder::Recorder;
+
+/// How long edges are gathered after the first, so that a storm shares records.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Statements that are submitted before the first is waited for.
+const MAX_CHUNK: usize = 4_096;
+
+/// The pause in which the recorder is waited for at the start.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why something could not be said yet.
+#[derive(Debug, thiserror::Error)]
+enum SayError {
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    #[error("what was said before cannot be read: {0}")]
+    History(#[from] store::history::HistoryError),
+}
+
+/// What is to be said of one router, and how it stands then.
+struct Statement {
+    router: RouterId,
+    entry: Arc<Entry<Router>>,
+    rows: Rows,
+    /// None where only what was refused is told.
+    after: Option<Known>,
+}
+
+/// What was said last of a router's refused messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    at: Instant,
+    clock_offset: bool,
+}
+
+pub(super) struct Task {
+    pub shared: Arc<Shared>,
+    pub keys: Keys,
+    pub metrics: Metrics,
+    pub recorder: Arc<Recorder>,
+    pub history: History,
+    pub options: PresenceOptions,
+    pub started_at: TimestampMs,
+    /// Routers that were said to be silent.
+    pub silent: HashSet<RouterId>,
+    /// Routers of which messages were refused a short time ago.
+    pub refused: HashMap<RouterId, Told>,
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl Task {
+    pub async fn run(mut self) {
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            () = self.watch() => {}
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => {}
+        }
+    }
+
+    async fn watch(&mut self) {
+        let grace = Duration::from_millis(self.options.start_grace_ms);
+        let settled_at = Instant::now() + grace;
+        self.catch_up().await;
+        let mut ticks = interval(Duration::from_millis(self.options.check_interval_ms.max(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_settled = false;
+        loop {
+            let node = Arc::clone(&self.shared.node);
+            let done = tokio::select! {
+                () = node.ledger.wake.notified() => {
+                    sleep(GATHER).await;
+                    self.take_edges().await
+                }
+                _ = ticks.tick() => self.look().await,
+                () = sleep_until(settled_at), if !is_settled => {
+                    let settled = self.settle().await;
+                    is_settled = settled.is_ok();
+                    settled
+                }
+            };
+            if let Err(error) = done {
+                self.metrics.retries.inc();
+                tracing::warn!(%error, "whether routers are there is written later");
+                sleep(Duration::from_millis(self.options.retry_ms)).await;
+                node.ledger.wake.notify_one();
+            }
+            let waiting = self.shared.node.ledger.waiting();
+            self.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Waits until the history holds what was durable when the node started, or
+    /// can't come to hold it.
+    async fn catch_up(&self) {
+        let journal = &self.shared.node.journal;
+        let ends: Vec<Position> =
+            self.recorder.status().iter().map(|it| journal.bounds(it.partition).next).collect();
+        loop {
+            let status = self.recorder.status();
+            let behind = |(status, end): (&crate::recorder::PartitionStatus, &Position)| {
+                status.position < *end && status.stopped.is_none()
+            };
+            if !status.iter().zip(&ends).any(behind) {
+                return;
+            }
+            sleep(CATCH_UP_PAUSE).await;
+        }
+    }
+
+    /// What was said of a router in the life of an earlier process.
+    async fn recall(&mut self, id: RouterId, router: &Router) -> Result<Option<Known>, SayError> {
+        if let Some(known) = self.shared.known.get(&id) {
+            return Ok(Some(*known));
+        }
+        let keys = [KEY_CONNECTED, KEY_ENABLED, KEY_SILENT, KEY_REFUSED].map(str::to_owned);
+        let said = self.history.latest(router.device, Some(keys.to_vec())).await?;
+        let find = |key: &str| said.iter().find(|reading| reading.key == key);
+        let is = |reading: &Reading| reading.value == ReadingValue::Boolean(true);
+        if find(KEY_REFUSED).is_some_and(|reading| reading.value != ReadingValue::Integer(0)) {
+            self.refused.insert(id, Told { at: Instant::now(), clock_offset: true });
+        }
+        let Some(connected) = find(KEY_CONNECTED) else { return Ok(None) };
+        let silent = find(KEY_SILENT).filter(|reading| is(reading));
+        if silent.is_some() {
+            self.silent.insert(id);
+        }
+        let known = Known {
+            connected: is(connected),
+            enabled: find(KEY_ENABLED).is_some_and(is),
+            since: connected.observed_at,
+            silent_since: silent.map(|reading| reading.observed_at),
+            said_at: said.iter().map(|it| it.observed_at).max().unwrap_or(connected.observed_at),
+        };
+        self.shared.known.insert(id, known);
+        Ok(Some(known))
+    }
+
+    /// Says of all that came or went how they stand now.
+    async fn take_edges(&mut self) -> Result<(), SayError> {
+        let mut edges = self.shared.node.ledger.take_edges().into_iter();
+        loop {
+            let chunk: Vec<(RouterId, Edge)> = edges.by_ref().take(MAX_CHUNK).collect();
+            if chunk.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.say_edges(&chunk).await {
+                let ledger = &self.shared.node.ledger;
+                chunk.into_iter().chain(edges).for_each(|(router, edge)| {
+                    ledger.put_back(router, edge);
+                });
+                return Err(error);
+            }
+        }
+    }
+
+    async fn say_edges(&mut self, edges: &[(RouterId, Edge)]) -> Result<(), SayError> {
+        let mut statements = Vec::new();
+        for (id, edge) in edges {
+            let Some(entry) = self.shared.node.directory.router(*id) else {
+                self.forget(*id);
+                continue;
+            };
+            let before = self.recall(*id, &entry).await?;
+            let handles = self.shared.node.registry.of(*id);
+            let connected_at = handles.iter().map(|handle| handle.connected_at).min();
+            let at = connected_at.unwrap_or(edge.at);
+            let connected = connected_at.is_some();
+            // One that was connected when the node went down may yet come back.
+            let may_come = !connected && edge.cause.is_none() && !self.is_settled();
+            if !may_come {
+                statements.extend(self.stand(*id, entry, before, (connected, at), edge.cause));
+            }
+        }
+        self.say(statements).await
+    }
+
+    fn is_settled(&self) -> bool {
+        self.shared.is_settled.load(Ordering::Acquire)
+    }
+
+    fn forget(&mut self, id: RouterId) {
+        self.shared.known.remove(&id);
+        self.silent.remove(&id);
+        self.refused.remove(&id);
+    }
+
+    fn place(&self, router: &Router) -> Option<Arc<Entry<Location>>> {
+        self.shared.node.directory.location(router.location)
+    }
+
+    /// The statement that a router stands otherwise than was said, if it does.
+    fn stand(
+        &self,
+        id: RouterId,
+        entry: Arc<Entry<Router>>,
+        before: Option<Known>,
+        (connected, at): (bool, TimestampMs),
+        cause: Option<End>,
+    ) -> Option<Statement> {
+        let enabled = entry.enabled;
+        let same = |known: Known| (known.connected, known.enabled) == (connected, enabled);
+        // Of a router that was never there it is not said that it has gone.
+        if before.is_none_or(same) && (before.is_some() || !connected) {
+            return None;
+        }
+        let moved = before.is_none_or(|known| known.connected != connected);
+        let said_at = at.max(before.map_or(at, |known| TimestampMs(known.said_at.0 + 1)));
+        let after = Known {
+            connected,
+            enabled,
+            since: if moved { said_at } else { before.map_or(said_at, |known| known.since) },
+            silent_since: before.and_then(|known| known.silent_since).filter(|_| connected),
+            said_at,
+        };
+        let location = self.place(&entry)?;
+        let zone = &location.time_zone;
+        let rows = self.keys.standing(entry.device, before.as_ref(), &after, cause, zone);
+        Some(Statement { router: id, entry, rows, after: Some(after) })
+    }
+
+    /// Makes statements durable, and remembers them once they are.
+    async fn say(&mut self, statements: Vec<Statement>) -> Result<(), SayError> {
+        let node = Arc::clone(&self.shared.node);
+        let mut completions = Vec::with_capacity(statements.len());
+        for Statement { router, entry, rows, after } in statements {
+            let partition = partition_of(entry.tenant, entry.location, node.journal.partitions());
+            let count = rows.len() as u64;
+            let submission = Submission {
+                tenant: entry.tenant,
+                router,
+                received_at: Node::now().wall,
+                kind: RecordKind::Readings,
+                rows,
+            };
+            completions.push((
+                router,
+                after,
+                count,
+                node.submitter.submit(partition, submission).await?,
+            ));
+        }
+        for (router, after, count, completion) in completions {
+            completion.await?;
+            self.metrics.rows.inc_by(count);
+            let Some(after) = after else { continue };
+            self.shared.known.insert(router, after);
+            match after.silent_since {
+                Some(_) => self.silent.insert(router),
+                None => self.silent.remove(&router),
+            };
+        }
+        self.metrics.silent.set(i64::try_from(self.silent.len()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// What time alone brings about.
+    async fn look(&mut self) -> Result<(), SayError> {
+        self.take_edges().await?;
+        if self.shared.node.ledger.take_stale_limits() {
+            self.renew_limits();
+        }
+        self.look_for_silence().await?;
+        self.tell_refused().await
+    }
+
+    /// The silent limits of all connections, as the directory has them now.
+    fn renew_limits(&self) {
+        let node = &self.shared.node;
+        node.registry.for_each(|handle| {
+            if let Some(router) = node.directory.router(RouterId(handle.router.id)) {
+                handle.set_silent_after(node.silent_after_ms(&router));
+            }
+        });
+    }
+
+    async fn look_for_silence(&mut self) -> Result<(), SayError> {
+        let now = Node::now().wall;
+        let mut changed = Vec::new();
+        self.shared.node.registry.for_each_router(|router, handles| {
+            let heard = handles.iter().map(|handle| handle.last_heard_ms()).max();
+            let limits = handles.iter().map(|handle| handle.silent_after_ms()).max();
+            let (Some(heard), Some(limit)) = (heard, limits) else { return };
+            let due = heard.saturating_add(limit);
+            if (due <= now.0) != self.silent.contains(&router) {
+                changed.push((router, TimestampMs(heard), TimestampMs(due)));
+            }
+        });
+        for chunk in changed.chunks(MAX_CHUNK) {
+            let statements = chunk.iter().filter_map(|&(id, heard, due)| {
+                let entry = self.shared.node.directory.router(id)?;
+                // Only of one that is said to be connected.
+                let before = self.shared.known.get(&id).filter(|known| known.connected)?;
+                let silent_since = (due <= now).then_some(heard);
+                let at = if silent_since.is_some() { due } else { heard };
+                let said_at = at.max(TimestampMs(before.said_at.0 + 1));
+                let after = Known { silent_since, said_at, ..*before };
+                let zone = self.place(&entry)?;
+                let zone = &zone.time_zone;
+                let rows = self.keys.silence(entry.device, said_at, silent_since, zone);
+                Some(Statement { router: id, entry, rows, after: Some(after) })
+            });
+            let statements = statements.collect();
+            self.say(statements).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells what was refused, of each router at most once in the interval, and
+    /// once that nothing was.
+    async fn tell_refused(&mut self) -> Result<(), SayError> {
+        let now = Instant::now();
+        let interval = Duration::from_millis(self.options.refused_interval_ms);
+        let rests = |told: &Told| now.duration_since(told.at) < interval;
+        let ledger = &self.shared.node.ledger;
+        let due = ledger.take_refused(|id| !self.refused.get(&id).is_some_and(rests));
+        let told: HashSet<RouterId> = due.iter().map(|(id, _)| *id).collect();
+        let over = self.refused.iter().filter(|(id, it)| !rests(it) && !told.contains(*id));
+        let over: Vec<(RouterId, Told)> = over.map(|(id, told)| (*id, *told)).collect();
+        let mut due = due.into_iter();
+        loop {
+            let chunk: Vec<(RouterId, Refused)> = due.by_ref().take(MAX_CHUNK).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            let rows = |keys: &Keys, router: &Router, refused: &Refused| {
+                keys.refused(router.device, refused)
+            };
+            let statements = self.of_routers(&chunk, rows);
+            if let Err(error) = self.say(statements).await {
+                for (id, refused) in chunk.into_iter().chain(due) {
+                    self.shared.node.ledger.add_refused(id, &refused);
+                }
+                return Err(error);
+            }
+            for (id, refused) in chunk {
+                let clock_offset = refused.clock_offset_ms.is_some();
+                self.refused.insert(id, Told { at: now, clock_offset });
+            }
+        }
+        let at = Node::now().wall;
+        for chunk in over.chunks(MAX_CHUNK) {
+            let rows = |keys: &Keys, router: &Router, told: &Told| {
+                keys.none_refused(router.device, at, told.clock_offset)
+            };
+            let statements = self.of_routers(chunk, rows);
+            self.say(statements).await?;
+            for (id, _) in chunk {
+                self.refused.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// A statement for each router that is still there.
+    fn of_routers<T>(
+        &self,
+        routers: &[(RouterId, T)],
+        rows: impl Fn(&Keys, &Router, &T) -> Rows,
+    ) -> Vec<Statement> {
+        let statement = |(id, what): &(RouterId, T)| {
+            let entry = self.shared.node.directory.router(*id)?;
+            let rows = rows(&self.keys, &entry, what);
+            Some(Statement { router: *id, entry, rows, after: None })
+        };
+        routers.iter().filter_map(statement).collect()
+    }
+
+    /// The start's grace is over: who was connected before and has not come back
+    /// has been away since the node started.
+    async fn settle(&mut self) -> Result<(), SayError> {
+        self.take_edges().await?;
+        let directory = self.shared.node.directory.clone();
+        let mut query = ListQuery { limit: MAX_PAGE, ..ListQuery::default() };
+        loop {
+            let page = directory.routers(&query);
+            let mut statements = Vec::new();
+            for entry in page.items {
+                let id = RouterId(entry.id);
+                let before = self.recall(id, &entry).await?;
+                let handles = self.shared.node.registry.of(id);
+                let connected_at = handles.iter().map(|handle| handle.connected_at).min();
+                let was_there = before.is_some_and(|known| known.connected);
+                let gone_at = if was_there { self.started_at } else { Node::now().wall };
+                let stands = (connected_at.is_some(), connected_at.unwrap_or(gone_at));
+                statements.extend(self.stand(id, entry, before, stands, None));
+            }
+            self.say(statements).await?;
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        self.shared.is_settled.store(true, Ordering::Release);
+        Ok(())
+    }
+}

@@ -9,8 +9,10 @@ mod bounds;
 mod commit;
 mod counts;
 mod events;
+mod followed;
 mod metrics;
 mod profiles;
+pub mod quality;
 mod query;
 mod writer;
 
@@ -35,6 +37,7 @@ use writer::{Request, Writer};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/migrations/embedded/alarms/0001-alarms.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0002-audit.sql"),
+    include_str!("../../schema/migrations/embedded/alarms/0003-followers.sql"),
 ];
 
 /// The most items of one answer: one more than a page of the API has, so that it
@@ -60,6 +63,10 @@ pub enum AlarmStoreError {
     Fenced { partition: PartitionId, expected: Position },
     #[error("there is no such profile")]
     NoSuchProfile,
+    #[error(
+        "the profile of the system alarms is written by Baken itself, from the tenant's settings"
+    )]
+    SystemProfile,
     #[error("the profile has version {found}, not {expected}")]
     VersionConflict { expected: u64, found: u64 },
     #[error("the tenant has another profile with the name `{name}`")]

@@ -19,12 +19,17 @@ pub struct ProfileVersion {
     pub changed_by: String,
     /// TOML text as it was written; empty for the version that deleted it.
     pub source: String,
+    /// Baken itself writes it.
+    pub system: bool,
 }
 
 /// A profile to be made, changed or deleted.
 #[derive(Debug)]
 pub struct ProfileChange {
     pub tenant: TenantId,
+    /// The tenant's profile of system alarms; any other may not be touched then,
+    /// nor that one otherwise.
+    pub system: bool,
     /// None makes a new one.
     pub id: Option<ProfileId>,
     /// The version that must be in force, where the caller says so.
@@ -49,7 +54,8 @@ pub struct Delivery {
     pub command: Command,
 }
 
-const COLUMNS: &str = "p.id, p.tenant, p.name, v.version, v.changed_at, v.changed_by, v.source";
+const COLUMNS: &str =
+    "p.id, p.tenant, p.name, v.version, v.changed_at, v.changed_by, v.source, p.system";
 
 fn version(row: &Row<'_>) -> rusqlite::Result<ProfileVersion> {
     Ok(ProfileVersion {
@@ -60,6 +66,7 @@ fn version(row: &Row<'_>) -> rusqlite::Result<ProfileVersion> {
         changed_at: TimestampMs(row.get(4)?),
         changed_by: row.get(5)?,
         source: row.get(6)?,
+        system: row.get(7)?,
     })
 }
 
@@ -103,6 +110,25 @@ impl AlarmStore {
             let rows = statement
                 .query_map(params![after.0, tenant.map(|tenant| tenant.0), limit], version)?;
             Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The profile of a tenant's system alarms.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn system_profile(
+        &self,
+        tenant: TenantId,
+    ) -> Result<Option<ProfileVersion>, AlarmStoreError> {
+        self.read(move |sql| {
+            let mut statement = sql.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM profiles p
+                 JOIN profile_versions v ON v.profile = p.id AND v.version = p.version
+                 WHERE p.tenant = ?1 AND p.deleted = 0 AND p.system = 1"
+            ))?;
+            Ok(statement.query_row([tenant.0], version).optional()?)
         })
         .await
     }
@@ -182,6 +208,9 @@ pub(super) fn change(
                 .ok_or(AlarmStoreError::NoSuchProfile)?,
         ),
     };
+    if before.as_ref().is_some_and(|before| before.system != change.system) {
+        return Err(AlarmStoreError::SystemProfile);
+    }
     if let (Some(expected), Some(before)) = (change.expected_version, &before)
         && expected != before.version
     {
@@ -213,8 +242,8 @@ fn write_version(
     let number = before.map_or(1, |before| before.version + 1);
     let written = match before {
         None => sql.execute(
-            "INSERT INTO profiles (tenant, name, version, deleted) VALUES (?1, ?2, ?3, 0)",
-            params![change.tenant.0, name, number],
+            "INSERT INTO profiles (tenant, name, version, deleted, system) VALUES (?1, ?2, ?3, 0, ?4)",
+            params![change.tenant.0, name, number, change.system],
         ),
         Some(before) => sql.execute(
             "UPDATE profiles SET name = ?2, version = ?3, deleted = ?4 WHERE id = ?1",
@@ -246,6 +275,7 @@ fn write_version(
         changed_at: change.at,
         changed_by: change.author.by.to_string(),
         source,
+        system: change.system,
     })
 }
 

@@ -160,6 +160,7 @@ fn change(id: Option<ProfileId>, expected: Option<u64>, name: Option<&str>) -> P
         command,
         body: Vec::new(),
         partitions: 2,
+        system: false,
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::metrics::Meters;
 use super::profiles::{self, ProfileChange, ProfileVersion};
-use super::{AlarmStoreError, Claim, Commit, commit, events};
+use super::{AlarmStoreError, Claim, Commit, commit, events, followed};
 use crate::audit::NewEvent;
 
 /// Requests that wait before their callers are slowed.
@@ -32,6 +32,7 @@ pub(super) enum Request {
     ChangeProfile(Box<ProfileChange>, Answer<ProfileVersion>),
     Delivered(u64, Answer<()>),
     Record(Vec<NewEvent>, Answer<()>),
+    Followed(&'static str, u64, Answer<()>),
     Close,
 }
 
@@ -157,6 +158,9 @@ fn apply(savepoint: Savepoint<'_>, request: Request, events: &mut u64) -> Reply 
         }
         Request::Delivered(sequence, answer) => {
             reply(savepoint, answer, |sql| profiles::delivered(sql, sequence))
+        }
+        Request::Followed(follower, sequence, answer) => {
+            reply(savepoint, answer, |sql| followed::set(sql, follower, sequence))
         }
         Request::Record(new, answer) => reply(savepoint, answer, |sql| {
             *events += events::record(sql, &new)?;

@@ -15,8 +15,10 @@ use store::alarms::MetDevice;
 #[derive(Debug)]
 pub(crate) struct Acquaintance {
     directory: Directory,
-    /// What was said of devices that are met again in the replay.
-    replayed: HashMap<DeviceId, MetDevice, FixedState>,
+    /// What was said of devices that are met again in the replay, each at the
+    /// very record that it was met at: one that is deleted behind that is not
+    /// met again by what else comes of it.
+    replayed: HashMap<(DeviceId, Position), MetDevice, FixedState>,
     /// All before this is replayed.
     replay_until: Position,
     /// Met since the last commit.
@@ -25,7 +27,7 @@ pub(crate) struct Acquaintance {
 
 impl Acquaintance {
     pub fn new(directory: Directory, met: Vec<MetDevice>, replay_until: Position) -> Self {
-        let replayed = met.into_iter().map(|met| (met.device, met)).collect();
+        let replayed = met.into_iter().map(|met| ((met.device, met.position), met)).collect();
         Self { directory, replayed, replay_until, met: Vec::new() }
     }
 
@@ -55,7 +57,7 @@ impl Acquaintance {
         }
         if position < self.replay_until {
             // What was unknown then is unknown now, whatever the directory says.
-            let Some(met) = self.replayed.get(&device) else { return Ok(None) };
+            let Some(met) = self.replayed.get(&(device, position)) else { return Ok(None) };
             let description: DeviceDescription = serde_json::from_str(&met.body)?;
             return Ok(Some(engine.meet(&description)));
         }

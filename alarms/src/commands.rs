@@ -8,6 +8,7 @@
 //! a version that it has already.
 
 mod many;
+mod system;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -156,6 +157,7 @@ impl AlarmCommands {
             .map_err(|error| AlarmStoreError::Stored(error.to_string()))?;
         let change = ProfileChange {
             tenant,
+            system: false,
             id,
             expected_version,
             document: Some((document.name, source)),
@@ -183,6 +185,7 @@ impl AlarmCommands {
     ) -> Result<(), CommandError> {
         let change = ProfileChange {
             tenant,
+            system: false,
             id: Some(id),
             expected_version,
             document: None,

@@ -12,6 +12,7 @@
 
 mod apply;
 mod commands;
+mod follower;
 mod metrics;
 mod partition;
 mod workers;

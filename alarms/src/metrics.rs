@@ -24,6 +24,8 @@ const SNAPSHOT_SECONDS: &str = "baken_alarms_snapshot_seconds";
 const SNAPSHOT_BYTES: &str = "baken_alarms_snapshot_bytes";
 /// Partitions that stopped and want a person.
 const STOPPED: &str = "baken_alarms_stopped_partitions";
+/// Changes of devices and locations that were told to the partitions.
+const CARRIED: &str = "baken_alarms_directory_changes_total";
 
 #[derive(Clone, Debug)]
 pub(crate) struct AlarmMetrics {
@@ -36,6 +38,7 @@ pub(crate) struct AlarmMetrics {
     snapshot_seconds: Histogram,
     snapshot_bytes: IntGaugeVec,
     pub stopped: IntGauge,
+    pub carried: IntCounter,
 }
 
 /// The metrics of one partition.
@@ -91,6 +94,10 @@ impl AlarmMetrics {
             snapshot_seconds: seconds(SNAPSHOT_SECONDS, "Time to make a snapshot.", &coarse)?,
             snapshot_bytes: by_partition(SNAPSHOT_BYTES, "Size of the last snapshot.")?,
             stopped: register(registry, IntGauge::new(STOPPED, "Partitions that stopped.")?)?,
+            carried: register(
+                registry,
+                IntCounter::new(CARRIED, "Changes of the directory told to the partitions.")?,
+            )?,
         })
     }
 

@@ -1,6 +1,7 @@
 //! All partitions' workers, on threads of their own.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use journal::Journal;
 use schema::{PartitionId, Position};
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::commands::AlarmCommands;
+use crate::follower::Follower;
 use crate::metrics::AlarmMetrics;
 use crate::partition::PartitionWorker;
 
@@ -131,6 +133,16 @@ impl AlarmWorkers {
         for worker in workers {
             tasks.spawn_on(worker.run(), runtime.handle());
         }
+        let follower = Follower {
+            journal: journal.clone(),
+            directory: store.directory().clone(),
+            store: store.alarms().clone(),
+            commands: commands.clone(),
+            retry: Duration::from_millis(options.retry_ms),
+            carried: metrics.carried.clone(),
+            stopping: stopping.clone(),
+        };
+        tasks.spawn_on(follower.run(), runtime.handle());
         tasks.spawn_on(commands.clone().deliver_at_start(stopping), runtime.handle());
         let (tasks, runtime) = (Mutex::new(tasks), Some(runtime));
         Ok(Self { journal: journal.clone(), progress, commands, stop, tasks, runtime })

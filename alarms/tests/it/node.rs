@@ -77,12 +77,28 @@ impl Node {
         self.store.close().await;
     }
 
+    /// Waits until the tenant's system alarms are in the journal, so that what
+    /// comes after them has the same positions in every run.
+    async fn until_settled(&self, tenant: TenantId) {
+        let started = Instant::now();
+        loop {
+            let alarms = self.store.alarms();
+            let is_there = alarms.system_profile(tenant).await.unwrap().is_some();
+            if is_there && alarms.deliveries().await.unwrap().is_empty() {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "the system alarms did not come");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// A tenant with one location, one router and a few devices.
     pub async fn place(&self, devices: usize) -> Place {
         let directory = self.store.directory();
         let settings = TenantSettings::default();
         let tenant = Tenant { name: "Acme".to_owned(), settings };
         let tenant = TenantId(directory.create(DocumentBody::Tenant(tenant)).await.unwrap().id);
+        self.until_settled(tenant).await;
         let location =
             Location { tenant, name: "Hall".to_owned(), time_zone: "Europe/Amsterdam".to_owned() };
         let location = directory.create(DocumentBody::Location(location)).await.unwrap();

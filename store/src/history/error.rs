@@ -41,6 +41,8 @@ pub enum HistoryError {
     Buckets { asked: u64, limit: usize },
     #[error("a bucket is at least a millisecond, and there is at least one point")]
     BucketWidth,
+    #[error("a scan of {asked} series at once, more than {limit}")]
+    ScanSeries { asked: usize, limit: usize },
     /// A background flush or compaction failed; it will be tried again.
     #[error("{0}")]
     Background(#[source] Arc<HistoryError>),

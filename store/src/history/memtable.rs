@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hashbrown::HashMap;
 use schema::{Position, Value};
 
 use super::catalog::SeriesId;
@@ -105,6 +106,29 @@ impl Chunk {
         run.starts.push(u32::try_from(end).expect("a chunk has fewer rows than 32 bits"));
         series.clear();
         rows.clear();
+        run
+    }
+
+    /// The rows of some series, sorted; as [`Chunk::seal`] of only these.
+    fn of_many<T>(&self, wanted: &HashMap<u32, T>) -> Run {
+        let mut order: Vec<u64> = (0u64..)
+            .zip(&self.series)
+            .filter(|(_, id)| wanted.contains_key(*id))
+            .map(|(place, id)| (u64::from(*id) << 32) | place)
+            .collect();
+        order.sort_unstable();
+        let mut run = Run { rows: Rows::default(), series: Vec::new(), starts: Vec::new() };
+        for group in order.chunk_by(|a, b| a >> 32 == b >> 32) {
+            let start = run.rows.rows.len();
+            run.series.push((group[0] >> 32) as u32);
+            run.starts.push(u32::try_from(start).expect("a chunk has fewer rows than 32 bits"));
+            for place in group {
+                run.rows.push_row(&self.rows, self.rows.rows[(place & 0xffff_ffff) as usize]);
+            }
+            settle(&mut run.rows.rows, start);
+        }
+        let end = run.rows.rows.len();
+        run.starts.push(u32::try_from(end).expect("a chunk has fewer rows than 32 bits"));
         run
     }
 
@@ -211,6 +235,13 @@ impl Memtable {
         (frozen, dropped)
     }
 
+    /// All runs, older first, the last of them made of what these series have
+    /// in the chunk.
+    pub fn runs_of<T>(&self, wanted: &HashMap<u32, T>) -> Vec<Arc<Run>> {
+        let chunk = Arc::new(self.chunk.of_many(wanted));
+        self.runs.iter().cloned().chain(std::iter::once(chunk)).collect()
+    }
+
     /// The rows of a series in a span of time, older sources first.
     pub fn slices(&self, id: SeriesId, from: i64, to: i64, out: &mut Vec<Slice>) {
         slices_of(&self.runs, id, from, to, out);
@@ -230,7 +261,7 @@ impl Frozen {
     }
 }
 
-fn slices_of(runs: &[Arc<Run>], id: SeriesId, from: i64, to: i64, out: &mut Vec<Slice>) {
+pub(super) fn slices_of(runs: &[Arc<Run>], id: SeriesId, from: i64, to: i64, out: &mut Vec<Slice>) {
     for run in runs {
         let Some(range) = run.slice(id) else { continue };
         let within = time_slice(&run.rows.rows[range.clone()], from, to);

@@ -26,6 +26,7 @@ mod plan;
 mod query;
 mod reading;
 mod rows;
+mod scan;
 mod shared;
 mod snapshot;
 mod stream;
@@ -47,6 +48,11 @@ pub use reading::{
     AggregateQuery, Bucket, Buckets, Order, Page, RangeQuery, Reading, ReadingValue, Sample,
 };
 
+pub use scan::{
+    DEFAULT_SCAN_BYTES, HistoryView, MAX_SCAN_SERIES, ScanDevice, ScanGroup, ScanQuery,
+};
+
+use catalog::SeriesId;
 use shared::Shared;
 
 /// The history of one installation; clones are handles on the same files.

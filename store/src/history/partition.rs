@@ -8,13 +8,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use schema::{DeviceId, PartitionId, Position, RecordRows};
 use tokio::sync::Notify;
 
 use super::HistoryError;
 use super::catalog::{Catalog, Series, SeriesId};
 use super::files::FileList;
-use super::memtable::{Frozen, Memtable, Slice};
+use super::memtable::{Frozen, Memtable, Slice, slices_of};
 use super::metrics::Metrics;
 use super::options::HistoryOptions;
 
@@ -108,6 +109,23 @@ impl State {
     pub fn is_dirty(&self) -> bool {
         let behind = self.frozen.back().map_or(self.durable, |frozen| frozen.next);
         !self.active.is_empty() || self.next > behind
+    }
+
+    /// What is in memory of some series from `from` to before `to`, older first.
+    pub fn memory_of<T>(
+        &self,
+        wanted: &HashMap<u32, T>,
+        from: i64,
+        to: i64,
+    ) -> HashMap<u32, Vec<Slice>> {
+        let frozen = self.frozen.iter().flat_map(|frozen| frozen.runs.iter().cloned());
+        let runs: Vec<_> = frozen.chain(self.active.runs_of(wanted)).collect();
+        let of = |id: &u32| {
+            let mut slices = Vec::new();
+            slices_of(&runs, SeriesId(*id), from, to, &mut slices);
+            (*id, slices)
+        };
+        wanted.keys().map(of).collect()
     }
 
     /// Takes the rows of a record. An error leaves the position where it was.

@@ -158,6 +158,21 @@ impl FileReader {
         Ok(())
     }
 
+    /// The rows of a series without the pages before the first that may have a
+    /// time at or after `from`; none if no page has.
+    pub fn rows_from(&self, of: SeriesRows, from: i64) -> Result<Option<SeriesRows>, HistoryError> {
+        let Some(first) = self.segments(of, from, i64::MAX)?.first().copied() else {
+            return Ok(None);
+        };
+        let first = u32::try_from(self.first_row(first)).expect("a file counts rows by u32");
+        Ok(Some(SeriesRows { start: first, rows: of.rows - (first - of.start), ..of }))
+    }
+
+    /// The segment's first row, counted over the whole file.
+    pub fn first_row(&self, segment: Segment) -> usize {
+        self.group_starts[segment.group] + segment.start
+    }
+
     /// The mean length of the texts of a kind, in bytes and at least 1.
     fn mean_text_bytes(&self, kind: ValueKind) -> usize {
         let column = if kind == ValueKind::Text { column::TEXT } else { column::JSON };

@@ -2,7 +2,9 @@
 //! all types, re-sent, late and out of order, flushes, compactions, restarts
 //! without a flush, and questions of every form.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -46,6 +48,13 @@ enum Op {
     },
     Latest {
         device: u64,
+    },
+    Scan {
+        devices: Vec<u64>,
+        keys: u8,
+        from: i64,
+        to: i64,
+        slice_bytes: usize,
     },
 }
 
@@ -93,8 +102,17 @@ fn op() -> impl Strategy<Value = Op> {
             points,
         },
     );
+    let devices = prop::collection::vec(device(), 1..5);
+    let scan = (devices, 1u8..8, time(), time(), 1usize..2_000).prop_map(
+        |(mut devices, keys, from, to, slice_bytes)| {
+            devices.sort_unstable();
+            devices.dedup();
+            Op::Scan { devices, keys, from, to, slice_bytes }
+        },
+    );
     prop_oneof![
         12 => write,
+        3 => scan,
         1 => (0u16..2).prop_map(|partition| Op::Advance { partition }),
         2 => (0u16..2, 0usize..6).prop_map(|(partition, back)| Op::Resend { partition, back }),
         2 => Just(Op::Flush),
@@ -120,6 +138,23 @@ struct Trial {
     writers: Vec<HistoryWriter>,
     journal: Journal,
     model: Model,
+    /// The last view and what it gives.
+    kept: RefCell<Option<(HistoryView, Groups)>>,
+}
+
+/// What devices, named by their places, observed together.
+type Groups = Vec<((i64, usize), Vec<(u32, ReadingValue)>)>;
+
+fn groups(view: &HistoryView, slice_bytes: usize) -> Groups {
+    let mut found = Vec::new();
+    let all: Vec<usize> = (0..view.devices().len()).collect();
+    view.scan(&all, slice_bytes, |group| {
+        let values = group.values.iter().map(|(key, value)| (*key, (*value).into())).collect();
+        found.push(((group.at.0, group.device), values));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    found
 }
 
 impl Trial {
@@ -128,7 +163,15 @@ impl Trial {
         let history = open(dir.path(), options.clone());
         let writers = (0..2).map(|p| history.writer(PartitionId(p)).unwrap()).collect();
         let journal = [Vec::new(), Vec::new()];
-        Self { dir, options, history, writers, journal, model: Model::new() }
+        Self {
+            dir,
+            options,
+            history,
+            writers,
+            journal,
+            model: Model::new(),
+            kept: RefCell::default(),
+        }
     }
 
     async fn apply(&mut self, op: Op) {
@@ -174,6 +217,9 @@ impl Trial {
                 self.check_aggregate(device, key, (from, to), width, points).await;
             }
             Op::Latest { device } => self.check_latest(device).await,
+            Op::Scan { devices, keys, from, to, slice_bytes } => {
+                self.check_scan(&devices, keys, (from, to), slice_bytes);
+            }
         }
     }
 
@@ -195,6 +241,7 @@ impl Trial {
     /// As after a SIGKILL: what is in memory is gone, the journal is read again.
     async fn reopen(&mut self) {
         self.writers.clear();
+        self.kept.take();
         self.history.halt().await;
         self.history = open(self.dir.path(), self.options.clone());
         for (partition, records) in (0..).zip(&self.journal) {
@@ -312,7 +359,33 @@ impl Trial {
         assert_eq!(some.await.unwrap(), only);
     }
 
+    /// `keys` is a mask. A view is left open over what comes next, as the files
+    /// of a long scan are.
+    fn check_scan(&self, devices: &[u64], keys: u8, span: (i64, i64), slice_bytes: usize) {
+        let keys: Vec<u8> = (0..3).filter(|key| keys & (1 << key) != 0).collect();
+        let names: Arc<[Arc<str>]> = keys.iter().map(|key| name(*key).into()).collect();
+        let of = |device: &u64| ScanDevice { device: DeviceId(*device), keys: names.clone() };
+        let (from, to) = (TimestampMs(span.0), TimestampMs(span.1));
+        let view =
+            self.history.view(ScanQuery { devices: devices.iter().map(of).collect(), from, to });
+        let mut expected: BTreeMap<(i64, usize), Vec<(u32, ReadingValue)>> = BTreeMap::new();
+        for (place, device) in devices.iter().enumerate() {
+            for (number, key) in (0u32..).zip(&keys) {
+                for (at, value) in self.expected(*device, *key, span) {
+                    expected.entry((at, place)).or_default().push((number, value));
+                }
+            }
+        }
+        let expected: Vec<_> = expected.into_iter().collect();
+        assert_eq!(groups(&view, slice_bytes), expected);
+        // The one before is still right, whatever was merged away since.
+        if let Some((view, expected)) = self.kept.replace(Some((view, expected))) {
+            assert_eq!(groups(&view, slice_bytes), expected, "an older view");
+        }
+    }
+
     async fn check_all(&self) {
+        self.check_scan(&[100, 101, 102, 103], 7, (i64::MIN, i64::MAX), 64);
         for device in 100..104 {
             self.check_latest(device).await;
             for key in 0..3 {

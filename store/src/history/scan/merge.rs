@@ -1,0 +1,95 @@
+//! From rows by series to groups by device and time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::ops::ControlFlow;
+
+use schema::{TimestampMs, Value, ValueKind};
+
+use super::ScanGroup;
+use crate::history::rows::{Row, Rows};
+
+/// The rows of one series in one slice of time, each time once.
+#[derive(Debug)]
+pub(super) struct Lane<'a> {
+    /// The device's place in the scan.
+    pub device: u32,
+    /// The key's place in its device's keys.
+    pub key: u32,
+    pub rows: &'a [Row],
+    /// What the rows' texts lie in.
+    pub texts: &'a Rows,
+}
+
+/// The series of one device, and its next time.
+struct Stream<'a, 'b> {
+    lanes: &'b mut [Lane<'a>],
+}
+
+impl<'a> Stream<'a, '_> {
+    fn next_at(&self) -> Option<i64> {
+        self.lanes.iter().filter_map(|lane| lane.rows.first()).map(|row| row.observed_at).min()
+    }
+
+    /// Takes the values at `at`; gives the next time.
+    fn take(&mut self, at: i64, values: &mut Vec<(u32, Value<'a>)>) -> Option<i64> {
+        let mut next = None;
+        for lane in &mut *self.lanes {
+            let Some((first, rest)) = lane.rows.split_first() else { continue };
+            if first.observed_at == at {
+                values.push((lane.key, value(first, lane.texts)));
+                lane.rows = rest;
+            }
+            if let Some(row) = lane.rows.first() {
+                next = Some(next.map_or(row.observed_at, |at: i64| at.min(row.observed_at)));
+            }
+        }
+        next
+    }
+}
+
+/// Gives out all of a slice.
+pub(super) fn groups(
+    slice: &super::slices::Slice<'_>,
+    devices: &[usize],
+    visit: &mut impl FnMut(&ScanGroup<'_>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let mut lanes = slice.lanes();
+    let mut streams: Vec<(u32, Stream<'_, '_>)> = Vec::new();
+    for of_device in lanes.chunk_by_mut(|a, b| a.device == b.device) {
+        let device = of_device[0].device;
+        streams.push((device, Stream { lanes: of_device }));
+    }
+    let mut heap: BinaryHeap<Reverse<(i64, u32)>> = (0u32..)
+        .zip(&streams)
+        .filter_map(|(place, (_, stream))| stream.next_at().map(|at| Reverse((at, place))))
+        .collect();
+    let mut values: Vec<(u32, Value<'_>)> = Vec::new();
+    while let Some(mut top) = heap.peek_mut() {
+        let Reverse((at, place)) = *top;
+        let (device, stream) = &mut streams[place as usize];
+        values.clear();
+        match stream.take(at, &mut values) {
+            Some(next) => *top = Reverse((next, place)),
+            None => {
+                PeekMut::pop(top);
+            }
+        }
+        let at = TimestampMs(at);
+        visit(&ScanGroup { device: devices[*device as usize], at, values: &values })?;
+    }
+    ControlFlow::Continue(())
+}
+
+fn value<'a>(row: &Row, texts: &'a Rows) -> Value<'a> {
+    // They were written from text, and the files' checksums were right.
+    let text = || std::str::from_utf8(texts.text(row)).unwrap_or_default();
+    match row.kind {
+        ValueKind::Number => Value::Number(f64::from_bits(row.bits)),
+        ValueKind::Integer => Value::Integer(row.bits.cast_signed()),
+        ValueKind::Boolean => Value::Boolean(row.bits != 0),
+        ValueKind::Text => Value::Text(text()),
+        ValueKind::Json => Value::Json(text()),
+    }
+}

@@ -1,0 +1,172 @@
+//! A bulk scan: the readings of many series over a span of time, in order of
+//! time and device, for what evaluates stored history again.
+//!
+//! A [`HistoryView`] fixes what is seen: the files and the rows in memory of one
+//! moment, whatever is written, merged or flushed meanwhile. A scan of some of
+//! its devices goes through time in slices that fit a number of bytes, reads
+//! each page of a file about once and only the columns that the series have,
+//! and gives the values that one device observed at one time as one group.
+//!
+//! It differs from a query in that it looks at all series of a file in the
+//! file's own order; a query looks at one series and stops early.
+
+mod merge;
+mod slices;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use schema::{DeviceId, TimestampMs, Value};
+
+use super::files::FileList;
+use super::memtable::Slice;
+use super::{History, HistoryError, SeriesId, Shared};
+
+/// The most series of one scan, because at least a page of each may be in
+/// memory: with pages of 4,096 rows that is 768 MiB at worst.
+pub const MAX_SCAN_SERIES: usize = 8_192;
+
+/// Bytes of rows that a slice of a scan holds, about, beside a page a series.
+pub const DEFAULT_SCAN_BYTES: usize = 16 << 20;
+
+/// A device of a scan, with the keys that are wanted of it.
+#[derive(Clone, Debug)]
+pub struct ScanDevice {
+    pub device: DeviceId,
+    /// Shared, because devices of a kind have the same keys.
+    pub keys: Arc<[Arc<str>]>,
+}
+
+/// Which readings a view is of.
+#[derive(Clone, Debug)]
+pub struct ScanQuery {
+    pub devices: Vec<ScanDevice>,
+    /// Inclusive.
+    pub from: TimestampMs,
+    /// Exclusive.
+    pub to: TimestampMs,
+}
+
+/// What one device observed at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanGroup<'a> {
+    /// The device's place in [`ScanQuery::devices`].
+    pub device: usize,
+    pub at: TimestampMs,
+    /// The place of each key in [`ScanDevice::keys`], rising, with its value.
+    pub values: &'a [(u32, Value<'a>)],
+}
+
+/// The history of some series as it was at one moment. It holds files that are
+/// merged away meanwhile, so drop it when done.
+#[derive(Debug)]
+pub struct HistoryView {
+    shared: Arc<Shared>,
+    devices: Vec<ScanDevice>,
+    /// The series of each device.
+    series: Vec<Vec<ViewSeries>>,
+    /// The files of each partition.
+    files: Vec<FileList>,
+    to: i64,
+}
+
+/// One series in one partition.
+#[derive(Clone, Debug)]
+struct ViewSeries {
+    /// The key's place in its device's keys.
+    key: u32,
+    partition: u32,
+    id: SeriesId,
+    /// Where it begins: what has expired is not seen.
+    from: i64,
+    /// Older first; all newer than the files.
+    memory: Vec<Slice>,
+}
+
+impl History {
+    /// Fixes what scans of these devices see. It does no IO and holds each
+    /// partition's lock for as long as it takes to look the series up, so call
+    /// it away from the runtime's threads.
+    #[must_use]
+    pub fn view(&self, query: ScanQuery) -> HistoryView {
+        let ScanQuery { devices, from, to } = query;
+        let mut series: Vec<Vec<ViewSeries>> = vec![Vec::new(); devices.len()];
+        let mut files = Vec::new();
+        for (partition, number) in self.shared.partitions.iter().zip(0u32..) {
+            let mut found: HashMap<u32, (usize, u32)> = HashMap::new();
+            let state = partition.state();
+            for (place, wanted) in devices.iter().enumerate() {
+                for (key, name) in (0u32..).zip(wanted.keys.iter()) {
+                    if let Some(id) = state.catalog.find(wanted.device, name) {
+                        found.insert(id.0, (place, key));
+                    }
+                }
+            }
+            let memory = state.memory_of(&found, from.0, to.0);
+            files.push(state.files.clone());
+            let tenants = found.keys().map(|id| state.catalog.series(SeriesId(*id)).tenant);
+            let tenants: Vec<_> = tenants.collect();
+            drop(state);
+            let mut memory = memory;
+            for ((id, (place, key)), tenant) in found.into_iter().zip(tenants) {
+                series[place].push(ViewSeries {
+                    key,
+                    partition: number,
+                    id: SeriesId(id),
+                    from: from.0.max(self.shared.cutoff(tenant)),
+                    memory: memory.remove(&id).unwrap_or_default(),
+                });
+            }
+        }
+        for of_device in &mut series {
+            of_device.sort_by_key(|series| (series.key, series.partition));
+        }
+        HistoryView { shared: self.shared.clone(), devices, series, files, to: to.0 }
+    }
+}
+
+impl HistoryView {
+    /// The devices as they were asked for.
+    #[must_use]
+    pub fn devices(&self) -> &[ScanDevice] {
+        &self.devices
+    }
+
+    /// How many of the keys asked for the device has ever sent.
+    #[must_use]
+    pub fn series_of(&self, device: usize) -> usize {
+        self.series[device].len()
+    }
+
+    /// Gives the readings of some of the devices, named by their places, to
+    /// `visit`: in order of time, and of one time in the order of `devices`. It
+    /// ends early where `visit` breaks. A reading that was sent again comes
+    /// once, with its last value. Blocks, for as long as it takes.
+    ///
+    /// `slice_bytes` is about what it holds in memory, beside a page of each
+    /// series; [`DEFAULT_SCAN_BYTES`] is a good number.
+    ///
+    /// # Errors
+    /// [`HistoryError::Corrupt`] names a damaged file; what came before it was
+    /// given out. [`HistoryError::ScanSeries`] if they have more series than
+    /// [`MAX_SCAN_SERIES`].
+    pub fn scan(
+        &self,
+        devices: &[usize],
+        slice_bytes: usize,
+        mut visit: impl FnMut(&ScanGroup<'_>) -> ControlFlow<()>,
+    ) -> Result<(), HistoryError> {
+        let count: usize = devices.iter().map(|device| self.series[*device].len()).sum();
+        if count > MAX_SCAN_SERIES {
+            return Err(HistoryError::ScanSeries { asked: count, limit: MAX_SCAN_SERIES });
+        }
+        let mut slices = slices::Slices::new(self, devices, slice_bytes);
+        while let Some(slice) = slices.next()? {
+            if merge::groups(&slice, devices, &mut visit).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

@@ -24,6 +24,7 @@ use store::alarms::{
     AlarmStatus, AlarmStoreError, AlarmTarget, Delivery, ProfileChange, ProfileVersion,
 };
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::workers::Progress;
 
@@ -270,10 +271,19 @@ impl AlarmCommands {
 
     /// Waits until what came of the record at `position` is committed.
     async fn wait(&self, partition: PartitionId, position: Position) -> Result<(), CommandError> {
+        self.wait_until(partition, position, Instant::now() + EFFECT_TIMEOUT).await
+    }
+
+    async fn wait_until(
+        &self,
+        partition: PartitionId,
+        position: Position,
+        deadline: Instant,
+    ) -> Result<(), CommandError> {
         let mut progress = self.progress[usize::from(partition.0)].clone();
         let done = progress
             .wait_for(|progress| progress.position > position || progress.stopped.is_some());
-        let stopped = match tokio::time::timeout(EFFECT_TIMEOUT, done).await {
+        let stopped = match tokio::time::timeout_at(deadline, done).await {
             Ok(Ok(progress)) if progress.position > position => return Ok(()),
             Ok(Ok(progress)) => progress.stopped.clone(),
             Ok(Err(_)) | Err(_) => None,

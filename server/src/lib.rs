@@ -5,6 +5,7 @@
 //! `alarms` do, and are only put together here.
 
 pub mod api;
+mod audit;
 pub mod client;
 pub mod command;
 pub mod config;

@@ -27,6 +27,8 @@ use crate::api::listener::{ConnectionLimits, HttpServer};
 use crate::api::metrics::ApiMetrics;
 use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
+use crate::api::streams::Streams;
+use crate::audit::{Audit, AuditTasks};
 use crate::config::{ApiConfig, Config, HistoryConfig, JournalConfig, MqttConfig};
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
@@ -53,6 +55,7 @@ pub struct Node {
     state: AppState,
     recorder: Arc<Recorder>,
     upkeep: Upkeep,
+    audit: AuditTasks,
     http: HttpServer,
     run: RunFile,
     folder: DataFolder,
@@ -83,6 +86,8 @@ impl Node {
         let broker =
             Arc::new(start_broker(&config, &secret, &journal, &submitter, &store, &registry)?);
 
+        let audit = Audit::register(store.alarms(), &registry)?;
+        let audit_tasks = AuditTasks::start(&audit, store.directory(), broker.logins());
         let lag = HealthLimits {
             max_recorder_lag_records: config.history.max_lag_records,
             max_alarms_lag_records: config.alarms.max_lag_records,
@@ -97,9 +102,11 @@ impl Node {
             alarms,
             secret,
             metrics: ApiMetrics::register(&registry)?,
-            registry,
+            registry: registry.clone(),
             health,
+            audit: audit.clone(),
             failures: FailureLimit::default(),
+            streams: Streams::register(&registry)?,
             write_stall: Duration::from_millis(config.api.write_stall_ms),
         });
         let router = service(state.clone(), limits(&config));
@@ -115,7 +122,7 @@ impl Node {
         state.health.enter(Phase::Serving);
         folder.write_run_file(&run)?;
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
-        Ok(Self { state, recorder, upkeep, http, run, folder })
+        Ok(Self { state, recorder, upkeep, audit: audit_tasks, http, run, folder })
     }
 
     /// Where the node can be reached.
@@ -148,15 +155,17 @@ impl Node {
     /// Stops all parts, the last started first. What was acknowledged is on disk
     /// long before; this makes the rest durable or leaves it unacknowledged.
     pub async fn stop(self) {
-        let Self { state, recorder, upkeep, http, folder, .. } = self;
+        let Self { state, recorder, upkeep, audit, http, folder, .. } = self;
         state.health.enter(Phase::Stopping);
         folder.remove_run_file();
+        state.streams.close();
         http.stop(API_STOP_PATIENCE).await;
         state.broker.shutdown().await;
         state.alarms.stop().await;
         recorder.close().await;
         state.submitter.close().await;
         state.journal.close().await;
+        audit.stop().await;
         drop(upkeep);
         state.store.close().await;
         drop(folder);

@@ -8,8 +8,9 @@ use schema::{
     AlarmAction, AlarmId, Author, Command, CommandBody, PartitionId, Position, encode_commands,
 };
 use store::alarms::{AlarmQuery, EventQuery};
+use tokio::time::Instant;
 
-use super::{AlarmCommands, CommandError, already, deed, now};
+use super::{AlarmCommands, CommandError, EFFECT_TIMEOUT, already, deed, now};
 
 /// The most alarms that one call acts on.
 pub const MAX_ACTED_ALARMS: usize = 10_000;
@@ -75,20 +76,24 @@ impl AlarmCommands {
             by_partition.entry(partition).or_default().push(command);
         }
         let before = *self.store.latest_event().borrow();
-        let mut sent = HashSet::new();
+        let mut failed = |count: usize, error: CommandError| {
+            outcome.failed += count;
+            outcome.reason.get_or_insert(error.to_string());
+        };
+        let mut appended = Vec::new();
         for (partition, commands) in by_partition {
-            let (count, ids) = (commands.len(), ids(&commands));
-            let effect = match self.append_all(partition, &commands, &action).await {
-                Ok(Some(last)) => self.wait(partition, last).await,
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
-            match effect {
+            match self.append_all(partition, &commands, &action).await {
+                Ok(Some(last)) => appended.push((partition, last, ids(&commands))),
+                Ok(None) => {}
+                Err(error) => failed(commands.len(), error),
+            }
+        }
+        let deadline = Instant::now() + EFFECT_TIMEOUT;
+        let mut sent = HashSet::new();
+        for (partition, last, ids) in appended {
+            match self.wait_until(partition, last, deadline).await {
                 Ok(()) => sent.extend(ids),
-                Err(error) => {
-                    outcome.failed += count;
-                    outcome.reason.get_or_insert(error.to_string());
-                }
+                Err(error) => failed(ids.len(), error),
             }
         }
         outcome.done = self.count_done(before, &sent, &action, &author).await?;

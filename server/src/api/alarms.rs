@@ -1,103 +1,52 @@
-//! Alarms as they stand, with their stories, and what people do to them.
+//! Alarms as they stand, how many are open, and each with its whole story.
 
-use alarms::CommandError;
+mod actions;
+mod filter;
+mod shown;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use axum::extract::State;
-use axum::http::StatusCode;
-use schema::{AlarmAction, AlarmId, DeviceId, LocationId, Severity, TenantId, TimestampMs};
+use schema::{AlarmId, LocationId, Severity, TenantId};
 use serde::{Deserialize, Serialize};
-use store::alarms::{AlarmMoment, AlarmQuery, AlarmRow, AlarmStoreError, EventQuery};
+use store::alarms::{AlarmRow, EventQuery, OpenBySeverity, OpenCount};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::filter::{Filter, cursor};
+use self::shown::Shown;
 use super::auth::Access;
 use super::events::EventShown;
 use super::extract::{Json, Path, Query};
-use super::paging::{MAX_PAGE_ITEMS, Page, Paging};
+use super::paging::MAX_PAGE_ITEMS;
 use super::problem::{ApiResult, Problem};
+use super::several::Several;
 use super::state::AppState;
+
+/// Locations of one answer with counts.
+const MAX_COUNTED_LOCATIONS: usize = 1_000;
 
 /// The routes of this module, below `/api/v1`.
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(read)).routes(routes!(act))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(counts))
+        .routes(routes!(actions::act_on_many))
+        .routes(routes!(read))
+        .routes(routes!(actions::act))
 }
 
-/// Which alarms a list holds.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Filter {
-    /// Items of a page, 1 to 1000; 100 when not given.
-    limit: Option<u32>,
-    /// What `next` of the page before said.
-    after: Option<String>,
-    tenant: Option<u64>,
-    location: Option<u64>,
-    device: Option<u64>,
-    /// The key of a rule.
-    rule: Option<String>,
-    active: Option<bool>,
-    acknowledged: Option<bool>,
-    /// This severity or a worse one.
-    severity: Option<String>,
-    /// Raised at or after, in milliseconds since 1970.
-    from: Option<i64>,
-    /// Raised before, in milliseconds since 1970.
-    to: Option<i64>,
-}
-
-/// An alarm at one moment.
+/// Something that a person wrote about an alarm.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(as = AlarmMoment)]
-struct MomentShown {
-    /// Milliseconds since 1970, in the device's own time.
+#[schema(as = AlarmComment)]
+struct Comment {
+    /// Milliseconds since 1970.
     at: i64,
-    severity: String,
-    /// The rule's description with its values filled in, and the values.
-    #[schema(value_type = Object)]
-    details: serde_json::Value,
-}
-
-/// An alarm as it stands.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(as = Alarm)]
-struct Shown {
-    id: String,
-    tenant: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<u64>,
-    /// None for an alarm of the tenant as a whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<u64>,
-    profile: u64,
-    rule: String,
-    severity: String,
-    active: bool,
-    acknowledged: bool,
-    raised: MomentShown,
-    /// When its severity was highest.
-    peak: MomentShown,
-    /// How often it was true again.
-    updates: u64,
-    updated_at: i64,
-    #[schema(value_type = Object)]
-    last_details: serde_json::Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cleared_at: Option<i64>,
-    /// `condition`, `time`, `person` or `rule_removed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cleared_reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    cleared_details: Option<serde_json::Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    acknowledged_at: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    acknowledged_by: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    assigned_to: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shelved_until: Option<i64>,
+    by: Option<String>,
+    text: String,
 }
 
 /// An alarm with its whole story.
@@ -106,8 +55,15 @@ struct Shown {
 struct Story {
     #[serde(flatten)]
     alarm: Shown,
-    /// All that happened to it, the first 1000, oldest first.
+    /// Those among the events below, oldest first.
+    comments: Vec<Comment>,
+    /// All that happened to it with the values of that moment, the first 1000,
+    /// oldest first.
     events: Vec<EventShown>,
+    /// Where there are more: give this as `after` to the events of this alarm
+    /// with `order=asc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events_next: Option<String>,
 }
 
 /// A page of alarms.
@@ -117,114 +73,77 @@ struct AlarmPage {
     items: Vec<Shown>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
-    /// How many alarms the filters leave, over all pages.
-    total: u64,
+    /// How many alarms the filters leave over all pages, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
 }
 
-/// What somebody does to an alarm.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
-#[schema(as = AlarmAction)]
-enum ActionInput {
-    Acknowledge,
-    Unacknowledge,
-    Clear,
-    /// `until` in milliseconds since 1970.
-    Shelve {
-        until: i64,
-    },
-    Unshelve,
-    Comment {
-        text: String,
-    },
-    Assign {
-        to: Option<String>,
-    },
+/// Whose open alarms are counted.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct CountFilter {
+    tenant: Option<u64>,
+    /// One location, or several with commas between them.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    location: Several<u64>,
 }
 
-/// The longest comment or assignee, in bytes.
-const MAX_TEXT_BYTES: usize = 4_096;
+/// Open alarms: active, or not acknowledged. One may count in several.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = AlarmCount)]
+struct CountShown {
+    active: u64,
+    /// Not acknowledged, active or not.
+    unacknowledged: u64,
+    active_unacknowledged: u64,
+    /// Active and shelved.
+    shelved: u64,
+}
 
-impl From<AlarmStoreError> for Problem {
-    fn from(error: AlarmStoreError) -> Self {
-        match &error {
-            AlarmStoreError::NoSuchProfile => Self::not_found("alarm profile", "with this id"),
-            AlarmStoreError::VersionConflict { expected, found } => {
-                Self::version_mismatch(*expected, *found)
-            }
-            AlarmStoreError::NameTaken { .. } => {
-                Self::conflict(format!("{error}.")).with_field("name")
-            }
-            AlarmStoreError::Closed => Self::unavailable("The server is stopping."),
-            _ if error.is_retryable() => {
-                tracing::error!(%error, "the alarm store refused");
-                Self::unavailable(
-                    "The alarms cannot be read or written now; the server's log says why.",
-                )
-            }
-            _ => Self::internal(&error),
-        }
+/// Open alarms of one location.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = LocationAlarmCounts)]
+struct LocationCounts {
+    /// None for alarms of a tenant as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<u64>,
+    total: CountShown,
+    /// By severity; those without any are left out.
+    severities: BTreeMap<String, CountShown>,
+}
+
+/// Open alarms by severity and location.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = AlarmCounts)]
+struct Counts {
+    total: CountShown,
+    /// By severity; those without any are left out.
+    severities: BTreeMap<String, CountShown>,
+    /// Those with the most active alarms first, at most 1000.
+    locations: Vec<LocationCounts>,
+    /// There are more locations with open alarms than are shown.
+    more_locations: bool,
+}
+
+impl CountShown {
+    fn of(count: OpenCount) -> Self {
+        let OpenCount { active, unacknowledged, active_unacknowledged, shelved } = count;
+        Self { active, unacknowledged, active_unacknowledged, shelved }
     }
 }
 
-impl From<CommandError> for Problem {
-    fn from(error: CommandError) -> Self {
-        match error {
-            CommandError::Store(error) => error.into(),
-            CommandError::Invalid(report) => {
-                let field = report.errors.first().map(|problem| problem.field.clone());
-                let said: Vec<String> = report
-                    .errors
-                    .iter()
-                    .map(|problem| {
-                        format!("{} ({:?}): {}", problem.field, problem.value, problem.message)
-                    })
-                    .collect();
-                Self::invalid(field.unwrap_or_default(), said.join("; "))
-            }
-            CommandError::NoSuchAlarm => Self::not_found("alarm", "with this id"),
-            CommandError::Already(_) => Self::conflict(format!("{error}.")),
-            CommandError::Append(_) | CommandError::NotYet { .. } => {
-                tracing::warn!(%error, "an alarm command has not taken effect");
-                Self::unavailable(format!("{error}."))
-            }
-        }
-    }
+fn by_name(counts: &OpenBySeverity) -> BTreeMap<String, CountShown> {
+    let shown =
+        |(severity, count): (&Severity, &OpenCount)| (severity.to_string(), CountShown::of(*count));
+    counts.iter().map(shown).collect()
 }
 
-impl MomentShown {
-    fn of(moment: AlarmMoment) -> Self {
-        let severity = moment.severity.to_string();
-        Self { at: moment.at.0, severity, details: moment.details }
-    }
-}
-
-impl Shown {
-    fn of(alarm: AlarmRow) -> Self {
-        Self {
-            id: alarm.id.to_string(),
-            tenant: alarm.tenant.0,
-            location: alarm.location.map(|id| id.0),
-            device: alarm.device.map(|id| id.0),
-            profile: alarm.rule.profile.0,
-            rule: alarm.rule.key.to_string(),
-            severity: alarm.severity.to_string(),
-            active: alarm.status.active,
-            acknowledged: alarm.status.acknowledged,
-            raised: MomentShown::of(alarm.raised),
-            peak: MomentShown::of(alarm.peak),
-            updates: alarm.updates,
-            updated_at: alarm.updated_at.0,
-            last_details: alarm.last_details,
-            cleared_at: alarm.cleared_at.map(|at| at.0),
-            cleared_reason: alarm.cleared_reason,
-            cleared_details: alarm.cleared_details,
-            acknowledged_at: alarm.acknowledged_at.map(|at| at.0),
-            acknowledged_by: alarm.acknowledged_by,
-            assigned_to: alarm.assigned_to,
-            shelved_until: alarm.shelved_until.map(|at| at.0),
-        }
-    }
+fn total(counts: &OpenBySeverity) -> OpenCount {
+    let mut total = OpenCount::default();
+    counts.values().for_each(|count| total.add(*count));
+    total
 }
 
 async fn find(state: &AppState, access: &Access, id: AlarmId) -> ApiResult<AlarmRow> {
@@ -234,12 +153,11 @@ async fn find(state: &AppState, access: &Access, id: AlarmId) -> ApiResult<Alarm
 }
 
 /// Who a token's deeds are told of.
-pub(super) fn actor(state: &AppState, access: &Access) -> String {
-    let token = state.store.directory().api_token(access.token_id());
-    token.map_or_else(|| format!("token {}", access.token_id()), |token| token.name.clone())
+pub(super) fn actor(_: &AppState, access: &Access) -> schema::Author {
+    access.author()
 }
 
-/// Alarms, the last raised first; pages stay where they are while alarms change.
+/// Alarms, the last raised or the worst first.
 #[utoipa::path(
     get,
     operation_id = "list_alarms",
@@ -248,6 +166,7 @@ pub(super) fn actor(state: &AppState, access: &Access) -> String {
     params(Filter),
     responses(
         (status = 200, body = AlarmPage),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -256,31 +175,59 @@ async fn list(
     access: Access,
     Query(filter): Query<Filter>,
 ) -> ApiResult<Json<AlarmPage>> {
-    let paging = Paging::by_id(filter.limit, filter.after.as_deref())?;
-    let severity_from = match &filter.severity {
-        None => None,
-        Some(name) => Some(
-            name.parse::<Severity>()
-                .map_err(|error| Problem::invalid("severity", format!("{error}.")))?,
-        ),
+    let count_all = filter.total == Some(true);
+    let query = filter.page(&access)?;
+    let (order, limit) = (query.order, query.limit - 1);
+    let total = match count_all {
+        true => Some(state.store.alarms().count_alarms(query.clone()).await?),
+        false => None,
     };
-    let query = AlarmQuery {
-        tenant: access.filter(filter.tenant.map(TenantId))?,
-        location: filter.location.map(LocationId),
-        device: filter.device.map(DeviceId),
-        rule: filter.rule,
-        active: filter.active,
-        acknowledged: filter.acknowledged,
-        severity_from,
-        from: filter.from.map(TimestampMs),
-        to: filter.to.map(TimestampMs),
-        after: paging.after,
-        limit: paging.fetch_limit(),
+    let mut rows = state.store.alarms().alarms(query).await?;
+    let next = (rows.len() > limit).then(|| cursor(order, rows[limit - 1].place()));
+    rows.truncate(limit);
+    Ok(Json(AlarmPage { items: rows.into_iter().map(Shown::of).collect(), next, total }))
+}
+
+/// How many alarms are open, by severity and by location. Alarms that are
+/// cleared and acknowledged are not counted, and cost nothing.
+#[utoipa::path(
+    get,
+    operation_id = "count_alarms",
+    path = "/alarms/counts",
+    tag = "alarms",
+    params(CountFilter),
+    responses(
+        (status = 200, body = Counts),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn counts(
+    State(state): State<AppState>,
+    access: Access,
+    Query(filter): Query<CountFilter>,
+) -> ApiResult<Json<Counts>> {
+    let tenant = access.filter(filter.tenant.map(TenantId))?;
+    let locations = filter.location.0.into_iter().map(LocationId).collect();
+    let found = state.store.alarms().open_alarms(tenant, locations).await?;
+    let mut all = OpenBySeverity::new();
+    for (severity, count) in found.values().flatten() {
+        all.entry(*severity).or_default().add(*count);
+    }
+    let mut ordered: Vec<_> =
+        found.iter().map(|(location, counts)| (location, total(counts), counts)).collect();
+    ordered.sort_by_key(|(location, total, _)| (Reverse(total.active), **location));
+    let more_locations = ordered.len() > MAX_COUNTED_LOCATIONS;
+    let shown = |(location, total, counts): (&Option<LocationId>, OpenCount, &OpenBySeverity)| {
+        let location = location.map(|id| id.0);
+        LocationCounts { location, total: CountShown::of(total), severities: by_name(counts) }
     };
-    let total = state.store.alarms().count_alarms(query.clone()).await?;
-    let rows = state.store.alarms().alarms(query).await?;
-    let page = Page::of(rows, paging, |row| row.sequence.to_string()).map(Shown::of);
-    Ok(Json(AlarmPage { items: page.items, next: page.next, total }))
+    Ok(Json(Counts {
+        total: CountShown::of(total(&all)),
+        severities: by_name(&all),
+        locations: ordered.into_iter().take(MAX_COUNTED_LOCATIONS).map(shown).collect(),
+        more_locations,
+    }))
 }
 
 /// One alarm with all that happened to it.
@@ -301,61 +248,23 @@ async fn read(
     Path(id): Path<AlarmId>,
 ) -> ApiResult<Json<Story>> {
     let alarm = find(&state, &access, id).await?;
+    let limit = MAX_PAGE_ITEMS as usize;
     let query = EventQuery {
         alarm: Some(id),
         oldest_first: true,
-        limit: MAX_PAGE_ITEMS as usize,
+        limit: limit + 1,
         ..EventQuery::default()
     };
-    let events = state.store.alarms().events(query).await?;
+    let mut events = state.store.alarms().events(query).await?;
+    let events_next = (events.len() > limit).then(|| events[limit - 1].sequence.to_string());
+    events.truncate(limit);
+    let comments = events
+        .iter()
+        .filter_map(|event| {
+            let text = (event.kind == "alarm_commented").then(|| event.body["text"].as_str())??;
+            Some(Comment { at: event.at.0, by: event.actor.clone(), text: text.to_owned() })
+        })
+        .collect();
     let events = events.into_iter().map(EventShown::of).collect();
-    Ok(Json(Story { alarm: Shown::of(alarm), events }))
-}
-
-/// Does something to an alarm. It goes through the journal, and is answered
-/// once it has taken effect.
-#[utoipa::path(
-    post,
-    operation_id = "act_on_alarm",
-    path = "/alarms/{id}/actions",
-    tag = "alarms",
-    params(("id" = String, Path)),
-    request_body = ActionInput,
-    responses(
-        (status = 204),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
-)]
-async fn act(
-    State(state): State<AppState>,
-    access: Access,
-    Path(id): Path<AlarmId>,
-    Json(input): Json<ActionInput>,
-) -> ApiResult<StatusCode> {
-    find(&state, &access, id).await?;
-    let text = |field: &str, text: String| {
-        if text.len() > MAX_TEXT_BYTES {
-            let detail = format!("At most {MAX_TEXT_BYTES} bytes.");
-            return Err(Problem::invalid(field, detail));
-        }
-        Ok(text)
-    };
-    let action = match input {
-        ActionInput::Acknowledge => AlarmAction::Acknowledge,
-        ActionInput::Unacknowledge => AlarmAction::Unacknowledge,
-        ActionInput::Clear => AlarmAction::Clear,
-        ActionInput::Shelve { until } => AlarmAction::Shelve { until: TimestampMs(until) },
-        ActionInput::Unshelve => AlarmAction::Unshelve,
-        ActionInput::Comment { text: comment } => {
-            AlarmAction::Comment { text: text("text", comment)? }
-        }
-        ActionInput::Assign { to: None } => AlarmAction::Assign { to: None },
-        ActionInput::Assign { to: Some(to) } => AlarmAction::Assign { to: Some(text("to", to)?) },
-    };
-    let by = actor(&state, &access);
-    state.alarms.commands().act(id, action, &by).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(Story { alarm: Shown::of(alarm), comments, events, events_next }))
 }

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use ingest::batch::{Rows, Submission};
 use schema::{Device, DeviceId, RecordKind, TimestampMs, Value as RowValue, partition_of};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use store::Scope;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -26,6 +26,10 @@ const MAX_CHANGES: usize = 1_000;
 
 /// The deepest nesting of a value; a flat object or array counts 1.
 const MAX_NESTING: usize = 16;
+
+/// Bytes of values before and after that the events tell; of larger changes
+/// they tell the keys.
+const MAX_TOLD_BYTES: usize = 65_536;
 
 /// How long a change waits until it can be read back. It is durable before, so
 /// a recorder that lags delays the answer only so much.
@@ -158,6 +162,7 @@ async fn change(
     state.store.attributes().admit(id, Scope::Shared, &changes).await?;
     let partition = partition_of(device.tenant, device.location, state.journal.partitions());
     let submission = submission(&state, id, &device, &changes)?;
+    tell(&state, &access, id, &device, &changes).await?;
     state.submitter.submit(partition, submission).await?.await?;
     let next = state.journal.bounds(partition).next;
     let applied = state.store.attributes().wait_applied(partition, next);
@@ -166,6 +171,30 @@ async fn change(
     }
     state.connections.push_shared(id);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Tells who sets what, with the values before, ahead of the change itself.
+async fn tell(
+    state: &AppState,
+    access: &Access,
+    id: DeviceId,
+    device: &Device,
+    changes: &[(String, Option<Value>)],
+) -> ApiResult<()> {
+    let keys: Vec<String> = changes.iter().map(|(key, _)| key.clone()).collect();
+    let before = state.store.attributes().get(id, Scope::Shared, Some(keys)).await?;
+    let before: Map<String, Value> = before.into_iter().map(|one| (one.key, one.value)).collect();
+    let after: Map<String, Value> = changes
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone().unwrap_or_default()))
+        .collect();
+    let mut body = json!({ "scope": "shared", "before": before, "after": after });
+    if body.to_string().len() > MAX_TOLD_BYTES {
+        let keys: Vec<&String> = changes.iter().map(|(key, _)| key).collect();
+        body = json!({ "scope": "shared", "keys": keys, "shortened": true });
+    }
+    state.audit.deed("attributes_changed", &access.author(), id, device, body).await?;
+    Ok(())
 }
 
 fn submission(

@@ -7,13 +7,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{Method, header};
-use schema::TenantId;
+use axum::http::{HeaderValue, Method, header};
+use schema::{ApiToken, Author, Provenance, TenantId};
+use store::Entry;
 use subtle::ConstantTimeEq as _;
 
 use super::metrics::REASON_FORBIDDEN;
@@ -41,13 +42,16 @@ pub struct Access {
     tenant: Option<TenantId>,
     read_only: bool,
     token: u64,
+    name: Arc<str>,
+    /// The other end of the connection; none without one.
+    address: Option<IpAddr>,
 }
 
 impl Access {
     /// An access that no request made, for tests and for work of the server itself.
     #[must_use]
     pub fn of_installation() -> Self {
-        Self { tenant: None, read_only: false, token: 0 }
+        Self { tenant: None, read_only: false, token: 0, name: "baken".into(), address: None }
     }
 
     /// The one tenant that the token opens; none if it opens all.
@@ -66,6 +70,17 @@ impl Access {
     #[must_use]
     pub fn token_id(&self) -> u64 {
         self.token
+    }
+
+    /// Who changes are told of: the token by name and id, and its address.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        if self.token == 0 {
+            return Author::installation();
+        }
+        let from = self.address.map(|address| address.to_canonical().to_string());
+        let provenance = Provenance { token: Some(self.token), from };
+        Author { by: self.name.clone(), provenance: Some(Arc::new(provenance)) }
     }
 
     /// Whether documents of `tenant` are in sight. Answer 404 where they are
@@ -105,16 +120,19 @@ impl FromRequestParts<AppState> for Access {
             .extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |info| info.0.ip());
-        let access = match authenticate(parts, state) {
+        let access = match authenticate(parts, state, address) {
             Ok(access) => access,
-            Err(problem) => {
+            Err(unknown) => {
                 state.metrics.refused(REASON_UNAUTHORIZED);
-                return Err(match state.failures.note(address, Instant::now()) {
+                let wait_s = state.failures.note(address, Instant::now());
+                let reason = wait_s.map_or(unknown.reason(), |_| "too_many_failures");
+                state.audit.request_refused(reason, None, unknown.hash(), Some(address));
+                return Err(match wait_s {
                     Some(retry_after_s) => Problem::too_many(
                         "Too many requests with a wrong token from this address.",
                         retry_after_s,
                     ),
-                    None => problem,
+                    None => unknown.problem(),
                 });
             }
         };
@@ -127,10 +145,44 @@ impl FromRequestParts<AppState> for Access {
     }
 }
 
-fn authenticate(parts: &Parts, state: &AppState) -> ApiResult<Access> {
-    let Some(value) = parts.headers.get(header::AUTHORIZATION) else {
-        return Err(Problem::unauthorized("Send the header `Authorization: Bearer TOKEN`."));
-    };
+/// Why nobody knows who asks.
+#[derive(Debug)]
+enum Unknown {
+    NoHeader,
+    /// The header holds no bearer token.
+    Malformed,
+    /// No token has this keyed hash.
+    Token(String),
+}
+
+impl Unknown {
+    /// A stable name.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoHeader => "no_token",
+            Self::Malformed => "malformed_header",
+            Self::Token(_) => "unknown_token",
+        }
+    }
+
+    fn hash(&self) -> Option<&str> {
+        match self {
+            Self::Token(hash) => Some(hash),
+            Self::NoHeader | Self::Malformed => None,
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        Problem::unauthorized(match self {
+            Self::NoHeader => "Send the header `Authorization: Bearer TOKEN`.",
+            Self::Malformed => "The header must be `Authorization: Bearer TOKEN`.",
+            Self::Token(_) => "This token is not known, or was revoked.",
+        })
+    }
+}
+
+/// The token of a header, with its document.
+fn token_of(value: &HeaderValue, state: &AppState) -> Result<Arc<Entry<ApiToken>>, Unknown> {
     let token = value
         .to_str()
         .ok()
@@ -138,18 +190,36 @@ fn authenticate(parts: &Parts, state: &AppState) -> ApiResult<Access> {
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim())
         .filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN_BYTES);
-    let Some(token) = token else {
-        return Err(Problem::unauthorized("The header must be `Authorization: Bearer TOKEN`."));
-    };
-    let hash = state.secret.token_hash(token);
-    let unknown = || Problem::unauthorized("This token is not known, or was revoked.");
-    let entry = state.store.directory().api_token_by_hash(&hash).ok_or_else(unknown)?;
+    let hash = state.secret.token_hash(token.ok_or(Unknown::Malformed)?);
+    let found = state.store.directory().api_token_by_hash(&hash);
     // The index found it by its hash; comparing again in constant time keeps
     // the answer right and silent even if the index were to compare prefixes.
-    if !bool::from(entry.hash.as_bytes().ct_eq(hash.as_bytes())) {
-        return Err(unknown());
-    }
-    Ok(Access { tenant: entry.tenant, read_only: entry.read_only, token: entry.id })
+    let same =
+        |entry: &Arc<Entry<ApiToken>>| bool::from(entry.hash.as_bytes().ct_eq(hash.as_bytes()));
+    found.filter(same).ok_or(Unknown::Token(hash))
+}
+
+/// Tells that a handler answered a known token 403.
+pub(super) fn tell_forbidden(
+    state: &AppState,
+    authorization: Option<&HeaderValue>,
+    address: Option<IpAddr>,
+) {
+    let token = authorization.and_then(|value| token_of(value, state).ok());
+    state.audit.request_refused("forbidden", token.as_deref(), None, address);
+}
+
+fn authenticate(parts: &Parts, state: &AppState, address: IpAddr) -> Result<Access, Unknown> {
+    let value = parts.headers.get(header::AUTHORIZATION).ok_or(Unknown::NoHeader)?;
+    let entry = token_of(value, state)?;
+    state.audit.token_used(&entry, address);
+    Ok(Access {
+        tenant: entry.tenant,
+        read_only: entry.read_only,
+        token: entry.id,
+        name: entry.name.as_str().into(),
+        address: Some(address),
+    })
 }
 
 /// Counts failed tokens by address. It slows down who guesses; a valid token is
@@ -233,12 +303,12 @@ mod tests {
 
     #[test]
     fn a_tenants_token_sees_its_tenant_only() {
-        let one = Access { tenant: Some(TenantId(1)), read_only: false, token: 9 };
+        let all = Access::of_installation();
+        let one = Access { tenant: Some(TenantId(1)), token: 9, ..all.clone() };
         assert!(one.sees(TenantId(1)) && !one.sees(TenantId(2)));
         assert_eq!(one.filter(None).unwrap(), Some(TenantId(1)));
         assert_eq!(one.filter(Some(TenantId(2))).unwrap_err().status, 404);
         assert_eq!(one.require_installation().unwrap_err().status, 403);
-        let all = Access::of_installation();
         assert_eq!(all.filter(Some(TenantId(2))).unwrap(), Some(TenantId(2)));
         assert!(all.require_installation().is_ok());
     }

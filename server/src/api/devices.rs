@@ -160,7 +160,10 @@ async fn update(
     }
     // What was not given is taken from what was read: nothing may come between.
     let expected = version.unwrap_or(was.version);
-    let changed = directory.update(id.0, Some(expected), DocumentBody::Device(device)).await?;
+    let changed = directory
+        .by(access.author())
+        .update(id.0, Some(expected), DocumentBody::Device(device))
+        .await?;
     Ok((etag(changed.version), Json(Shown::document(&changed))))
 }
 
@@ -188,7 +191,7 @@ async fn delete(
 ) -> ApiResult<StatusCode> {
     let directory = state.store.directory();
     sight::device(directory, &access, id)?;
-    directory.delete(id.0, version).await?;
+    directory.by(access.author()).delete(id.0, version).await?;
     attributes::forget(&state, vec![id]).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -137,7 +137,7 @@ async fn create(
     sight::tenant(directory, &access, tenant).map_err(named)?;
     let time_zone = checked_zone(input.time_zone.as_deref().unwrap_or("UTC"))?;
     let location = Location { tenant, name: input.name, time_zone };
-    let made = directory.create(DocumentBody::Location(location)).await?;
+    let made = directory.by(access.author()).create(DocumentBody::Location(location)).await?;
     Ok((StatusCode::CREATED, etag(made.version), Json(Shown::document(&made))))
 }
 
@@ -197,7 +197,7 @@ async fn update(
     // What was not given is taken from what was read: nothing may come between.
     let expected = version.unwrap_or(was.version);
     let body = DocumentBody::Location(location);
-    let changed = directory.update(id.0, Some(expected), body).await?;
+    let changed = directory.by(access.author()).update(id.0, Some(expected), body).await?;
     Ok((etag(changed.version), Json(Shown::document(&changed))))
 }
 
@@ -222,7 +222,7 @@ async fn delete(
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
     sight::location(state.store.directory(), &access, id)?;
-    state.store.directory().delete(id.0, version).await?;
+    state.store.directory().by(access.author()).delete(id.0, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -24,17 +24,21 @@ pub mod listener;
 mod listing;
 pub mod locations;
 pub mod metrics;
+mod outflow;
 pub mod paging;
 pub mod problem;
 pub mod profiles;
+pub mod quality;
 mod refused;
 pub mod rejections;
 pub mod routers;
 pub mod rpc;
 pub mod service;
 pub mod sessions;
+mod several;
 mod sight;
 pub mod state;
+pub mod streams;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
@@ -68,4 +72,5 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(alarms::routes())
         .merge(events::routes())
         .merge(profiles::routes())
+        .merge(quality::routes())
 }

@@ -1,9 +1,11 @@
 //! What the store and the broker refuse, as a [`Problem`]. The kinds of trouble
 //! and their statuses are [`Problem`]'s own.
 
+use alarms::CommandError;
 use ingest::batch::SubmitError;
 use ingest::broker::RpcError;
 use schema::DocumentKind;
+use store::alarms::AlarmStoreError;
 use store::{AttributesError, DirectoryError};
 
 use super::problem::Problem;
@@ -56,6 +58,53 @@ impl From<DirectoryError> for Problem {
             }
             DirectoryError::Backend(_) => Self::internal(&error),
             DirectoryError::Closed => Self::unavailable("The server is stopping."),
+        }
+    }
+}
+
+impl From<AlarmStoreError> for Problem {
+    fn from(error: AlarmStoreError) -> Self {
+        match &error {
+            AlarmStoreError::NoSuchProfile => Self::not_found("alarm profile", "with this id"),
+            AlarmStoreError::VersionConflict { expected, found } => {
+                Self::version_mismatch(*expected, *found)
+            }
+            AlarmStoreError::NameTaken { .. } => {
+                Self::conflict(format!("{error}.")).with_field("name")
+            }
+            AlarmStoreError::Closed => Self::unavailable("The server is stopping."),
+            _ if error.is_retryable() => {
+                tracing::error!(%error, "the alarm store refused");
+                Self::unavailable(
+                    "The alarms cannot be read or written now; the server's log says why.",
+                )
+            }
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Store(error) => error.into(),
+            CommandError::Invalid(report) => {
+                let field = report.errors.first().map(|problem| problem.field.clone());
+                let said: Vec<String> = report
+                    .errors
+                    .iter()
+                    .map(|problem| {
+                        format!("{} ({:?}): {}", problem.field, problem.value, problem.message)
+                    })
+                    .collect();
+                Self::invalid(field.unwrap_or_default(), said.join("; "))
+            }
+            CommandError::NoSuchAlarm => Self::not_found("alarm", "with this id"),
+            CommandError::Already(_) => Self::conflict(format!("{error}.")),
+            CommandError::Append(_) | CommandError::NotYet { .. } => {
+                tracing::warn!(%error, "an alarm command has not taken effect");
+                Self::unavailable(format!("{error}."))
+            }
         }
     }
 }

@@ -194,7 +194,11 @@ async fn make(
         new.push(router);
         tokens.push(token);
     }
-    let made = directory.create_routers(new).await.map_err(|error| (None, error.into()))?;
+    let made = directory
+        .by(access.author())
+        .create_routers(new)
+        .await
+        .map_err(|error| (None, error.into()))?;
     Ok(made.iter().zip(tokens).map(|(document, token)| Shown::made(document, token)).collect())
 }
 
@@ -350,7 +354,10 @@ async fn update(
     }
     // What was not given is taken from what was read: nothing may come between.
     let expected = version.unwrap_or(was.version);
-    let changed = directory.update(id.0, Some(expected), DocumentBody::Router(router)).await?;
+    let changed = directory
+        .by(access.author())
+        .update(id.0, Some(expected), DocumentBody::Router(router))
+        .await?;
     Ok((etag(changed.version), Json(Shown::made(&changed, token).now(&state))))
 }
 
@@ -385,7 +392,7 @@ async fn delete(
             None => break,
         }
     }
-    directory.delete(id.0, version).await?;
+    directory.by(access.author()).delete(id.0, version).await?;
     attributes::forget(&state, devices).await;
     Ok(StatusCode::NO_CONTENT)
 }

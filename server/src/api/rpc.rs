@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use schema::{DeviceId, MAX_NAME_BYTES};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -22,6 +22,9 @@ const DEFAULT_TIMEOUT_MS: u64 = 10_000;
 /// The longest that a call may wait. It lies below the time that a request has,
 /// so that the caller is told what happened.
 const MAX_TIMEOUT_MS: u64 = 25_000;
+
+/// Parameters that the events tell whole, in bytes; of longer ones the beginning.
+const MAX_TOLD_BYTES: usize = 4_096;
 
 /// The routes of this module, below `/api/v1`.
 pub fn routes() -> OpenApiRouter<AppState> {
@@ -40,6 +43,16 @@ struct Call {
     params: Value,
     /// 1 to 25,000; 10,000 when not given.
     timeout_ms: Option<u64>,
+}
+
+/// The parameters as the events tell them.
+fn shortened(params: &Value) -> Value {
+    let text = params.to_string();
+    if text.len() <= MAX_TOLD_BYTES {
+        return params.clone();
+    }
+    let end = text.floor_char_boundary(MAX_TOLD_BYTES);
+    json!({ "shortened": &text[..end], "bytes": text.len() })
 }
 
 /// What the device answered.
@@ -75,7 +88,7 @@ async fn call(
     Path(id): Path<DeviceId>,
     Json(call): Json<Call>,
 ) -> ApiResult<Json<Answer>> {
-    sight::device(state.store.directory(), &access, id)?;
+    let device = sight::device(state.store.directory(), &access, id)?;
     let Call { method, params, timeout_ms } = call;
     if !(1..=MAX_NAME_BYTES).contains(&method.len()) || method.chars().any(char::is_control) {
         let detail = format!(
@@ -90,6 +103,8 @@ async fn call(
         return Err(Problem::invalid("timeout_ms", detail));
     }
     let timeout = Duration::from_millis(timeout_ms);
+    let told = json!({ "method": method, "params": shortened(&params) });
+    state.audit.deed("rpc_called", &access.author(), id, &device, told).await?;
     let result = state.connections.rpc(id, &method, &params, timeout).await?;
     Ok(Json(Answer { result }))
 }

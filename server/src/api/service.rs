@@ -3,11 +3,12 @@
 //! panics.
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +21,7 @@ use utoipa::openapi::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
+use super::auth::tell_forbidden;
 use super::metrics::{REASON_OVERLOADED, REASON_PANIC, REASON_TIMEOUT};
 use super::problem::Problem;
 use super::state::AppState;
@@ -139,9 +141,14 @@ async fn measure(State(state): State<AppState>, request: Request, next: Next) ->
     let started = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();
+    let authorization = request.headers().get(header::AUTHORIZATION).cloned();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let active = ActiveRequest::begin(&state);
     let mut response = next.run(request).await;
     drop(active);
+    if response.status() == StatusCode::FORBIDDEN {
+        tell_forbidden(&state, authorization.as_ref(), peer);
+    }
     let method = match method.as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
         _ => "other",
@@ -199,7 +206,7 @@ async fn method_not_allowed(request: Request) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
 
     use axum::body::{Body, to_bytes};
     use serde_json::Value;

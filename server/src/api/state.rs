@@ -11,6 +11,8 @@ use store::Store;
 
 use super::auth::FailureLimit;
 use super::metrics::ApiMetrics;
+use super::streams::Streams;
+use crate::audit::Audit;
 use crate::health::Health;
 use crate::secret::Secret;
 
@@ -38,7 +40,11 @@ pub struct Parts {
     /// Whether the node is alive and ready, and why not.
     pub health: Health,
     pub(crate) metrics: ApiMetrics,
+    /// Who came in, who was refused, and what people did that is no document.
+    pub(crate) audit: Audit,
     pub(crate) failures: FailureLimit,
+    /// Live streams, which are bounded.
+    pub streams: Streams,
     /// How long a client may take no byte of its answer.
     pub(crate) write_stall: Duration,
 }

@@ -89,6 +89,7 @@ impl SettingsInput {
             max_devices: self.max_devices.unwrap_or(was.max_devices),
             max_keys: self.max_keys.unwrap_or(was.max_keys),
             max_readings_per_s: self.max_readings_per_s.unwrap_or(was.max_readings_per_s),
+            ..was.clone()
         }
     }
 }
@@ -178,7 +179,8 @@ async fn create(
     access.require_installation()?;
     let settings = input.settings.unwrap_or_default().over(&TenantSettings::default());
     let tenant = Tenant { name: input.name, settings };
-    let made = state.store.directory().create(DocumentBody::Tenant(tenant)).await?;
+    let made =
+        state.store.directory().by(access.author()).create(DocumentBody::Tenant(tenant)).await?;
     Ok((StatusCode::CREATED, etag(made.version), Json(Shown::document(&made))))
 }
 
@@ -236,7 +238,7 @@ async fn update(
     // What was not given is taken from what was read: nothing may come between.
     let expected = version.unwrap_or(was.version);
     let body = DocumentBody::Tenant(tenant);
-    let changed = directory.update(id.0, Some(expected), body).await?;
+    let changed = directory.by(access.author()).update(id.0, Some(expected), body).await?;
     Ok((etag(changed.version), Json(Shown::document(&changed))))
 }
 
@@ -264,6 +266,6 @@ async fn delete(
 ) -> ApiResult<StatusCode> {
     sight::tenant(state.store.directory(), &access, id)?;
     access.require_installation()?;
-    state.store.directory().delete(id.0, version).await?;
+    state.store.directory().by(access.author()).delete(id.0, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }

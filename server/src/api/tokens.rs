@@ -126,7 +126,7 @@ async fn create(
     let token = generate_token().map_err(|error| Problem::internal(&error))?;
     let hash = state.secret.token_hash(&token);
     let body = ApiToken { tenant, name: input.name, hash, read_only: input.read_only };
-    let made = directory.create(DocumentBody::ApiToken(body.clone())).await?;
+    let made = directory.by(access.author()).create(DocumentBody::ApiToken(body.clone())).await?;
     let shown = Shown::of(made.id, made.version, made.changed_at.0, &body);
     let shown = Shown { token: Some(token), ..shown };
     Ok((StatusCode::CREATED, etag(made.version), Json(shown)))
@@ -181,7 +181,7 @@ async fn revoke(
             "It is the last token that may change the whole installation; make another first.",
         ));
     }
-    directory.delete(id, version).await?;
+    directory.by(access.author()).delete(id, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

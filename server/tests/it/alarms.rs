@@ -81,9 +81,9 @@ async fn readings_raise_and_clear_an_alarm_once_through_kills() {
     let all = [so_far[0], so_far[1], ("alarm_cleared", 4_000), ("alarm_raised", 5_000)];
     expect(&baken, start, &all).await;
     let client = baken.client();
-    let alarms = client.get("/alarms").await.unwrap();
+    let alarms = client.get("/alarms?total=true").await.unwrap();
     assert_eq!(alarms["total"], 2);
-    let active = client.get("/alarms?active=true").await.unwrap();
+    let active = client.get("/alarms?active=true&total=true").await.unwrap();
     assert_eq!(active["total"], 1);
     assert_eq!(active["items"][0]["raised"]["details"]["values"], json!({ "t": 85 }));
     let first = alarms["items"][1]["id"].as_str().unwrap();

@@ -1,8 +1,8 @@
 //! Which media type the client wants.
 
 use axum::extract::FromRequestParts;
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 
 use crate::api::problem::Problem;
 
@@ -37,6 +37,16 @@ impl Media {
         }
     }
 
+    /// The one that `Accept` asks for; JSON where it is not there.
+    pub fn accepted(headers: &HeaderMap) -> Option<Self> {
+        let mut accept = String::new();
+        for value in headers.get_all(header::ACCEPT) {
+            accept.push_str(value.to_str().unwrap_or_default());
+            accept.push(',');
+        }
+        if accept.is_empty() { Some(Self::Json) } else { Self::pick(&accept) }
+    }
+
     /// The one that the client likes best; of equal ones the first.
     fn pick(accept: &str) -> Option<Self> {
         let mut best: Option<(f32, Self)> = None;
@@ -58,15 +68,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Accepted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut accept = String::new();
-        for value in parts.headers.get_all(header::ACCEPT) {
-            accept.push_str(value.to_str().unwrap_or_default());
-            accept.push(',');
-        }
-        if accept.is_empty() {
-            return Ok(Self(Media::Json));
-        }
-        Media::pick(&accept).map(Self).ok_or_else(|| {
+        Media::accepted(&parts.headers).map(Self).ok_or_else(|| {
             Problem::not_acceptable(
                 "Readings come as application/json, text/csv or \
                  application/vnd.apache.arrow.stream.",

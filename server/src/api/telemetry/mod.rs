@@ -8,7 +8,7 @@
 mod arrow;
 mod csv;
 mod json;
-mod media;
+pub(super) mod media;
 mod stream;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,6 @@ mod metrics;
 mod partition;
 mod workers;
 
-pub use alarm_core::{Problem, Report, check, parse_toml};
+pub use alarm_core::{Problem, Report, check, parse_toml, scenario};
 pub use commands::{AlarmCommands, CommandError, MAX_ACTED_ALARMS, ManyOutcome, SavedProfile};
 pub use workers::{AlarmOptions, AlarmWorkers, PartitionStatus, StartError};

@@ -2,6 +2,7 @@
 
 mod ask;
 mod output;
+mod rules;
 mod serve;
 
 use std::path::PathBuf;
@@ -32,6 +33,9 @@ enum Command {
     /// Check a configuration, show the one in force, or print the reference
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Test alarm profiles with text scenarios, and check them; no server needed
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
     /// Print the description of the HTTP API (OpenAPI, JSON)
     Openapi,
     /// Customers whose data nobody else sees
@@ -171,6 +175,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Config(ConfigCommand::Show(args)) => show(&args.load()?, &mut output)?,
         Command::Config(ConfigCommand::Reference) => output.text(&reference())?,
+        Command::Rules(command) => return rules::run(&command, &mut output),
         Command::Openapi => output.text(&openapi_json())?,
         Command::Tenants(command) => ask::run(command.into(), &mut output)?,
         Command::Locations(command) => ask::run(command.into(), &mut output)?,

@@ -18,6 +18,7 @@ mod operator;
 mod readiness;
 mod reference;
 mod retention;
+mod rules;
 mod telemetry;
 mod tls;
 mod wire;

@@ -1,3 +1,5 @@
+mod lists;
+
 use std::sync::Arc;
 
 use schema::{

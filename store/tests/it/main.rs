@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod attributes;
+mod audit;
 mod directory;
 mod directory_model;

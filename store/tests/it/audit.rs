@@ -1,0 +1,174 @@
+//! Changes of the directory on their way into the events: once, through
+//! crashes, and never with a secret.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use prometheus::Registry;
+use schema::{
+    ApiToken, Author, Credentials, DocumentBody, Location, LocationId, Provenance, RouterId,
+    Tenant, TenantId, TenantSettings,
+};
+use serde_json::json;
+use store::alarms::{EVENT_KINDS, EventQuery, EventRow};
+use store::audit::{carry, keep_carrying};
+use store::{AlarmStore, Directory, NewRouter};
+
+fn open(dir: &Path) -> (Directory, AlarmStore) {
+    let registry = Registry::new();
+    let directory = Directory::open_embedded(dir, &registry).unwrap();
+    (directory, AlarmStore::open(dir, &registry).unwrap())
+}
+
+fn eva() -> Author {
+    let provenance = Provenance { token: Some(77), from: Some("192.0.2.7".to_owned()) };
+    Author { by: "eva".into(), provenance: Some(Arc::new(provenance)) }
+}
+
+fn tenant(name: &str) -> DocumentBody {
+    DocumentBody::Tenant(Tenant { name: name.to_owned(), settings: TenantSettings::default() })
+}
+
+fn router(location: LocationId, secret: &str) -> NewRouter {
+    NewRouter {
+        location,
+        name: "press".to_owned(),
+        credentials: Credentials::AccessToken { hash: secret.to_owned() },
+        enabled: true,
+        cloud_host: None,
+        send_interval_s: None,
+    }
+}
+
+async fn events(alarms: &AlarmStore) -> Vec<EventRow> {
+    let query = EventQuery { oldest_first: true, limit: 1_000, ..EventQuery::default() };
+    alarms.events(query).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_change_is_told_with_who_from_where_before_and_after_and_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let (all, alarms) = open(dir.path());
+    let directory = all.by(eva());
+    let made = TenantId(directory.create(tenant("Acme")).await.unwrap().id);
+    directory.update(made.0, None, tenant("Acme 2")).await.unwrap();
+    let location = Location { tenant: made, name: "North".to_owned(), time_zone: "UTC".to_owned() };
+    let location = LocationId(directory.create(DocumentBody::Location(location)).await.unwrap().id);
+    let first = directory.create_routers(vec![router(location, "s3cret-1")]).await.unwrap();
+    let id = RouterId(first[0].id);
+    all.ensure_device(id, "machine", Some("press")).await.unwrap();
+    let DocumentBody::Router(mut body) = first[0].body.clone() else { panic!("a router") };
+    body.credentials = Credentials::AccessToken { hash: "s3cret-2".to_owned() };
+    directory.update(id.0, None, DocumentBody::Router(body)).await.unwrap();
+    let token = ApiToken {
+        tenant: Some(made),
+        name: "ops".to_owned(),
+        hash: "s3cret-3".to_owned(),
+        read_only: true,
+    };
+    directory.create(DocumentBody::ApiToken(token)).await.unwrap();
+    directory.delete(id.0, None).await.unwrap();
+    directory.create(tenant("Acme 2")).await.unwrap_err();
+
+    carry(&all, &alarms).await.unwrap();
+    let found = events(&alarms).await;
+    let kinds: Vec<&str> = found.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "tenant_created",
+            "tenant_changed",
+            "location_created",
+            "router_created",
+            "device_created",
+            "router_changed",
+            "token_created",
+            // The machine goes with its router; the router's own device is a part of it.
+            "device_deleted",
+            "router_deleted",
+        ]
+    );
+    assert!(kinds.iter().all(|kind| EVENT_KINDS.contains(kind)));
+    let whole = format!("{found:?}");
+    assert!(!whole.contains("s3cret"), "{whole}");
+    let changed = &found[1];
+    assert_eq!((changed.tenant, changed.document), (Some(made), Some(made.0)));
+    assert_eq!(changed.actor.as_deref(), Some("eva"));
+    assert_eq!(changed.provenance, *eva().provenance.unwrap());
+    let names = (&changed.body["before"]["name"], &changed.body["after"]["name"]);
+    assert_eq!(names, (&json!("Acme"), &json!("Acme 2")));
+    assert_eq!(changed.body["version"], 2);
+    assert_eq!(found[4].actor, Some(format!("router {id} (press)")));
+    assert_eq!(found[4].location, Some(location));
+    assert_eq!(found[5].body["secret_changed"], true);
+    assert_eq!(found[5].body["after"]["credentials"], json!({ "type": "access_token" }));
+    assert_eq!(found[8].body["after"], json!(null));
+    let of_router = EventQuery { document: Some(id.0), limit: 10, ..EventQuery::default() };
+    assert_eq!(alarms.events(of_router).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_crash_before_or_behind_the_carrying_neither_loses_nor_doubles() {
+    let dir = tempfile::tempdir().unwrap();
+    let (directory, alarms) = open(dir.path());
+    for number in 0..5 {
+        directory.create(tenant(&format!("t{number}"))).await.unwrap();
+    }
+    // Ended before anything was carried.
+    directory.close().await;
+    alarms.close().await;
+    let (directory, alarms) = open(dir.path());
+    assert_eq!(events(&alarms).await, []);
+    assert_eq!(carry(&directory, &alarms).await.unwrap(), 5);
+    assert_eq!(events(&alarms).await.len(), 5);
+    directory.close().await;
+    alarms.close().await;
+
+    // Ended when they were in the events, and still in the outbox.
+    let sql = rusqlite_open(&dir.path().join("directory.db"));
+    let of = |event: &EventRow| {
+        json!({
+            "id": event.id, "tenant": event.tenant, "at": event.at, "kind": event.kind,
+            "document": event.document, "body": event.body,
+        })
+        .to_string()
+    };
+    let (directory, alarms) = open(dir.path());
+    for event in events(&alarms).await {
+        sql.execute("INSERT INTO outbox (event) VALUES (?1)", [of(&event)]).unwrap();
+    }
+    assert_eq!(carry(&directory, &alarms).await.unwrap(), 5);
+    assert_eq!(events(&alarms).await.len(), 5);
+    assert_eq!(carry(&directory, &alarms).await.unwrap(), 0);
+}
+
+fn rusqlite_open(path: &Path) -> rusqlite::Connection {
+    let sql = rusqlite::Connection::open(path).unwrap();
+    sql.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+    sql
+}
+
+#[tokio::test]
+async fn what_changes_while_it_is_carried_is_carried_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (directory, alarms) = open(dir.path());
+    let carrying = tokio::spawn(keep_carrying(directory.clone(), alarms.clone()));
+    let mut latest = alarms.latest_event();
+    let mut making = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let directory = directory.clone();
+        let name = format!("t{number}");
+        making.spawn(async move { directory.create(tenant(&name)).await.unwrap().id });
+    }
+    let made: HashSet<u64> = making.join_all().await.into_iter().collect();
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, latest.wait_for(|sequence| *sequence >= 200))
+        .await
+        .expect("all are carried in time")
+        .unwrap();
+    let told: HashSet<u64> =
+        events(&alarms).await.iter().filter_map(|event| event.document).collect();
+    assert_eq!(told, made);
+    carrying.abort();
+}

@@ -16,6 +16,7 @@ mod host;
 mod logging;
 pub mod node;
 pub mod secret;
+pub mod standing;
 mod upkeep;
 
 /// Makes ring the one cryptography of the process; any number of times.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use alarms::AlarmWorkers;
 use anyhow::Context as _;
 use ingest::recorder::Recorder;
-use ingest::{Broker, BrokerOptions, Submitter};
+use ingest::{Broker, BrokerOptions, Presence, Submitter};
 use journal::Journal;
 use prometheus::Registry;
 use schema::{ApiToken, DocumentBody};
@@ -34,6 +34,7 @@ use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
 use crate::secret::{Secret, generate_token};
+use crate::standing::Standings;
 use crate::upkeep::Upkeep;
 
 /// The journal's folder below the data folder.
@@ -55,6 +56,7 @@ pub struct Node {
     state: AppState,
     recorder: Arc<Recorder>,
     upkeep: Upkeep,
+    presence: Arc<Presence>,
     audit: AuditTasks,
     http: HttpServer,
     run: RunFile,
@@ -86,6 +88,15 @@ impl Node {
         let broker =
             Arc::new(start_broker(&config, &secret, &journal, &submitter, &store, &registry)?);
 
+        let presence = Arc::new(start_presence(&config, &broker, &recorder, &store, &registry)?);
+        let standings = Standings::start(
+            &store,
+            Arc::clone(&presence),
+            Arc::clone(&alarms),
+            Arc::clone(&recorder),
+            (config.mqtt.public_hosts.0.clone(), journal.partitions()),
+            &registry,
+        )?;
         let audit = Audit::register(store.alarms(), &registry)?;
         let audit_tasks = AuditTasks::start(&audit, store.directory(), broker.logins());
         let lag = HealthLimits {
@@ -100,6 +111,7 @@ impl Node {
             broker,
             submitter,
             alarms,
+            standings,
             secret,
             metrics: ApiMetrics::register(&registry)?,
             registry: registry.clone(),
@@ -122,7 +134,7 @@ impl Node {
         state.health.enter(Phase::Serving);
         folder.write_run_file(&run)?;
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
-        Ok(Self { state, recorder, upkeep, audit: audit_tasks, http, run, folder })
+        Ok(Self { state, recorder, upkeep, presence, audit: audit_tasks, http, run, folder })
     }
 
     /// Where the node can be reached.
@@ -155,11 +167,13 @@ impl Node {
     /// Stops all parts, the last started first. What was acknowledged is on disk
     /// long before; this makes the rest durable or leaves it unacknowledged.
     pub async fn stop(self) {
-        let Self { state, recorder, upkeep, audit, http, folder, .. } = self;
+        let Self { state, recorder, upkeep, presence, audit, http, folder, .. } = self;
         state.health.enter(Phase::Stopping);
         folder.remove_run_file();
         state.streams.close();
         http.stop(API_STOP_PATIENCE).await;
+        // Before the connections end, so that nobody is said to have gone.
+        presence.stop().await;
         state.broker.shutdown().await;
         state.alarms.stop().await;
         recorder.close().await;
@@ -229,6 +243,19 @@ fn start_broker(
         registry,
     )
     .context("cannot start the broker")
+}
+
+fn start_presence(
+    config: &Config,
+    broker: &Broker,
+    recorder: &Arc<Recorder>,
+    store: &Store,
+    registry: &Registry,
+) -> anyhow::Result<Presence> {
+    let options = config.mqtt.presence.options();
+    let history = store.history().clone();
+    Presence::start(broker, Arc::clone(recorder), history, options, registry)
+        .context("cannot watch whether routers are there")
 }
 
 /// The first address, as a client on this machine reaches it.

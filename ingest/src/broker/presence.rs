@@ -123,6 +123,10 @@ impl Presence {
             known: DashMap::new(),
             is_settled: false.into(),
         });
+        // Those who were let in before the ledger was on.
+        node.registry.for_each(|handle| {
+            node.ledger.connected(RouterId(handle.router.id), handle.connected_at);
+        });
         let (stop, stopping) = watch::channel(false);
         let task = Task {
             shared: Arc::clone(&shared),

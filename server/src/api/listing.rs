@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 use super::auth::Access;
 use super::paging::{Page, Paging};
 use super::problem::ApiResult;
+use crate::standing::LocationStatus;
 
 /// Which documents a list holds.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -24,6 +25,24 @@ pub struct Filter {
     tenant: Option<u64>,
     /// Only names that begin so.
     name: Option<String>,
+}
+
+/// Which locations a list holds.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LocationFilter {
+    /// Items of a page, 1 to 1000; 100 when not given. With `status` a page may be
+    /// shorter and still have a `next`.
+    limit: Option<u32>,
+    /// What `next` of the page before said.
+    after: Option<String>,
+    /// Only what belongs to this tenant.
+    tenant: Option<u64>,
+    /// Only names that begin so.
+    name: Option<String>,
+    /// Only those that stand so.
+    status: Option<LocationStatus>,
 }
 
 /// Which routers a list holds.
@@ -67,6 +86,14 @@ impl Filter {
     pub fn query(self, access: &Access) -> ApiResult<ListQuery> {
         let Self { limit, after, tenant, name } = self;
         DeviceFilter { limit, after, tenant, name, location: None, router: None }.query(access)
+    }
+}
+
+impl LocationFilter {
+    /// What to ask the directory, and how those must stand that are wanted.
+    pub fn query(self, access: &Access) -> ApiResult<(ListQuery, Option<LocationStatus>)> {
+        let Self { limit, after, tenant, name, status } = self;
+        Ok((Filter { limit, after, tenant, name }.query(access)?, status))
     }
 }
 

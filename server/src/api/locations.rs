@@ -1,26 +1,33 @@
 //! Locations: places of a tenant where routers and machines stand.
 
+use std::ops::Bound;
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use schema::{Document, DocumentBody, Location, LocationId, TenantId};
+use schema::{Document, DocumentBody, Location, LocationId, TenantId, TimestampMs};
 use serde::{Deserialize, Serialize};
-use store::Entry;
-use utoipa::ToSchema;
+use store::{DirectoryPage, Entry, ListQuery};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Access;
 use super::extract::{IfMatch, Json, Path, Query, etag};
-use super::listing::{Filter, page};
+use super::listing::LocationFilter;
 use super::paging::Page;
 use super::problem::{ApiResult, Problem};
 use super::sight;
 use super::state::AppState;
+use crate::standing::{LocationStatus, RouterStanding, Standing};
 
 /// The routes of this module, below `/api/v1`.
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, update, delete))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(status_counts))
+        .routes(routes!(read, update, delete))
 }
 
 /// A location, as it is written.
@@ -48,10 +55,57 @@ struct Shown {
     tenant: u64,
     name: String,
     time_zone: String,
+    /// How it stands; of several routers the one that is worst off counts.
+    ///
+    /// - `no_configuration`: no enabled router stands here;
+    /// - `other_cloud_host`: all enabled routers are configured for a host that is
+    ///   none of the server's `mqtt.public_hosts`, and none is connected here;
+    /// - `no_connection`: an enabled router has no MQTT connection;
+    /// - `no_telemetry`: all are connected, and one has sent no telemetry for
+    ///   longer than its send interval times the tenant's `silent_factor`;
+    /// - `active`: all are connected and send;
+    /// - `unknown`: the server has just started and waits for a router, or the
+    ///   location's partition is stopped.
+    status: LocationStatus,
+    /// Since when, in milliseconds since 1970; absent where it isn't known, as of
+    /// a router that was never connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_since: Option<i64>,
+    /// Why, for people.
+    status_reason: String,
+    /// How its routers stand, at most the first 100.
+    routers: Vec<RouterStanding>,
+}
+
+/// How many locations stand how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = LocationStatusCounts)]
+struct StatusCounts {
+    active: u64,
+    no_telemetry: u64,
+    no_configuration: u64,
+    other_cloud_host: u64,
+    no_connection: u64,
+    unknown: u64,
+    /// When they were counted, in milliseconds since 1970: at most a second ago.
+    counted_at: i64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Owner {
+    /// Only those of this tenant.
+    tenant: Option<u64>,
 }
 
 impl Shown {
-    fn of(id: u64, version: u64, changed_at: i64, location: &Location) -> Self {
+    fn of(
+        (id, version, changed_at): (u64, u64, TimestampMs),
+        location: &Location,
+        standing: Standing,
+    ) -> Self {
+        let changed_at = changed_at.0;
         Self {
             id,
             version,
@@ -59,19 +113,51 @@ impl Shown {
             tenant: location.tenant.0,
             name: location.name.clone(),
             time_zone: location.time_zone.clone(),
+            status: standing.status,
+            status_since: standing.since.map(|since| since.0),
+            status_reason: standing.reason,
+            routers: standing.routers,
         }
     }
 
-    fn entry(entry: &Entry<Location>) -> Self {
-        Self::of(entry.id, entry.version, entry.changed_at.0, entry)
+    fn entries(state: &AppState, entries: &[Arc<Entry<Location>>]) -> Vec<Self> {
+        let standings = state.standings.of(entries);
+        let show = |(entry, standing): (&Arc<Entry<Location>>, Standing)| {
+            Self::of((entry.id, entry.version, entry.changed_at), entry, standing)
+        };
+        entries.iter().zip(standings).map(show).collect()
     }
 
-    fn document(document: &Document) -> Self {
-        let DocumentBody::Location(location) = &document.body else {
+    fn document(state: &AppState, document: Document) -> Self {
+        let DocumentBody::Location(body) = document.body else {
             unreachable!("the directory answers with the kind that it was given")
         };
-        Self::of(document.id, document.version, document.changed_at.0, location)
+        let Document { id, version, changed_at, .. } = document;
+        let entry = Arc::new(Entry { id, version, changed_at, body });
+        Self::entries(state, &[entry]).remove(0)
     }
+}
+
+/// A page of the locations that stand so.
+async fn with_status(state: &AppState, query: &ListQuery, status: LocationStatus) -> Page<Shown> {
+    let directory = state.store.directory();
+    let board = state.standings.board().await;
+    let behind = query.after.map_or(Bound::Unbounded, |id| Bound::Excluded(LocationId(id)));
+    let so = board.statuses.range((behind, Bound::Unbounded)).filter(|(_, (tenant, is))| {
+        *is == status && query.tenant.is_none_or(|wanted| wanted == *tenant)
+    });
+    let named = |name: &str| query.name.as_deref().is_none_or(|prefix| name.starts_with(prefix));
+    let mut found: Vec<_> = so
+        .filter_map(|(id, _)| directory.location(*id))
+        .filter(|location| named(&location.name))
+        .take(query.limit + 1)
+        .collect();
+    let next = (found.len() > query.limit).then(|| found[query.limit - 1].id.to_string());
+    found.truncate(query.limit);
+    let mut items = Shown::entries(state, &found);
+    // What has changed since the board was made is on no page of this filter.
+    items.retain(|shown| shown.status == status);
+    Page { items, next }
 }
 
 /// The zone's name as the database writes it.
@@ -94,7 +180,7 @@ fn checked_zone(name: &str) -> ApiResult<String> {
     operation_id = "list_locations",
     path = "/locations",
     tag = "locations",
-    params(Filter),
+    params(LocationFilter),
     responses(
         (status = 200, body = Page<Shown>),
         (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -104,10 +190,49 @@ fn checked_zone(name: &str) -> ApiResult<String> {
 async fn list(
     State(state): State<AppState>,
     access: Access,
-    Query(filter): Query<Filter>,
+    Query(filter): Query<LocationFilter>,
 ) -> ApiResult<Json<Page<Shown>>> {
-    let query = filter.query(&access)?;
-    Ok(Json(page(state.store.directory().locations(&query), Shown::entry)))
+    let (query, status) = filter.query(&access)?;
+    if let Some(status) = status {
+        return Ok(Json(with_status(&state, &query, status).await));
+    }
+    let DirectoryPage { items, next } = state.store.directory().locations(&query);
+    let items = Shown::entries(&state, &items);
+    Ok(Json(Page { items, next: next.map(|id| id.to_string()) }))
+}
+
+/// How many locations stand how, counted at most a second ago.
+#[utoipa::path(
+    get,
+    operation_id = "count_location_statuses",
+    path = "/locations/status-counts",
+    tag = "locations",
+    params(Owner),
+    responses(
+        (status = 200, body = StatusCounts),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn status_counts(
+    State(state): State<AppState>,
+    access: Access,
+    Query(owner): Query<Owner>,
+) -> ApiResult<Json<StatusCounts>> {
+    let tenant = access.filter(owner.tenant.map(TenantId))?;
+    let board = state.standings.board().await;
+    // In the order of LocationStatus::ALL.
+    let [active, no_telemetry, no_configuration, other_cloud_host, no_connection, unknown] =
+        board.counts(tenant);
+    Ok(Json(StatusCounts {
+        active,
+        no_telemetry,
+        no_configuration,
+        other_cloud_host,
+        no_connection,
+        unknown,
+        counted_at: board.at.0,
+    }))
 }
 
 /// Makes a location.
@@ -138,7 +263,8 @@ async fn create(
     let time_zone = checked_zone(input.time_zone.as_deref().unwrap_or("UTC"))?;
     let location = Location { tenant, name: input.name, time_zone };
     let made = directory.by(access.author()).create(DocumentBody::Location(location)).await?;
-    Ok((StatusCode::CREATED, etag(made.version), Json(Shown::document(&made))))
+    let version = made.version;
+    Ok((StatusCode::CREATED, etag(version), Json(Shown::document(&state, made))))
 }
 
 /// A location.
@@ -159,7 +285,8 @@ async fn read(
     Path(id): Path<LocationId>,
 ) -> ApiResult<impl IntoResponse> {
     let found = sight::location(state.store.directory(), &access, id)?;
-    Ok((etag(found.version), Json(Shown::entry(&found))))
+    let version = found.version;
+    Ok((etag(version), Json(Shown::entries(&state, &[found]).remove(0))))
 }
 
 /// Changes a location. Its tenant never changes; a time zone that is not given
@@ -198,7 +325,8 @@ async fn update(
     let expected = version.unwrap_or(was.version);
     let body = DocumentBody::Location(location);
     let changed = directory.by(access.author()).update(id.0, Some(expected), body).await?;
-    Ok((etag(changed.version), Json(Shown::document(&changed))))
+    let version = changed.version;
+    Ok((etag(version), Json(Shown::document(&state, changed))))
 }
 
 /// Deletes a location that has no routers any more.

@@ -85,6 +85,9 @@ struct Shown {
     changed_by: String,
     /// TOML text as it was written; empty for the version that deleted it.
     source: String,
+    /// Baken itself writes it, from the tenant's settings; it can be neither
+    /// changed nor deleted here.
+    system: bool,
     /// What is doubtful, after a save.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<ProblemShown>,
@@ -109,6 +112,7 @@ impl Shown {
             changed_at: profile.changed_at.0,
             changed_by: profile.changed_by,
             source: profile.source,
+            system: profile.system,
             warnings: Vec::new(),
         }
     }

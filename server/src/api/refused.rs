@@ -72,6 +72,10 @@ impl From<AlarmStoreError> for Problem {
             AlarmStoreError::NameTaken { .. } => {
                 Self::conflict(format!("{error}.")).with_field("name")
             }
+            AlarmStoreError::SystemProfile => Self::conflict(format!(
+                "{}: change `settings.system_alarms` of the tenant instead.",
+                sentence(&error).trim_end_matches('.')
+            )),
             AlarmStoreError::Closed => Self::unavailable("The server is stopping."),
             _ if error.is_retryable() => {
                 tracing::error!(%error, "the alarm store refused");

@@ -15,6 +15,7 @@ use super::streams::Streams;
 use crate::audit::Audit;
 use crate::health::Health;
 use crate::secret::Secret;
+use crate::standing::Standings;
 
 /// The state of every handler: `State(state): State<AppState>`. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Parts {
     /// Evaluates rules; its commands are the way in for profiles and for what
     /// people do to alarms.
     pub alarms: Arc<AlarmWorkers>,
+    /// How locations stand.
+    pub standings: Standings,
     pub secret: Secret,
     /// All metrics of the process.
     pub registry: prometheus::Registry,

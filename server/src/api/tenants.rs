@@ -4,7 +4,9 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use schema::{Document, DocumentBody, Tenant, TenantId, TenantSettings};
+use schema::{
+    Document, DocumentBody, Severity, SystemAlarm, SystemAlarms, Tenant, TenantId, TenantSettings,
+};
 use serde::{Deserialize, Serialize};
 use store::{DirectoryPage, Entry};
 use utoipa::ToSchema;
@@ -46,6 +48,32 @@ struct SettingsInput {
     max_devices: Option<u32>,
     max_keys: Option<u32>,
     max_readings_per_s: Option<u32>,
+    send_interval_s: Option<u32>,
+    silent_factor: Option<u32>,
+    system_alarms: Option<SystemAlarmsInput>,
+}
+
+/// The alarms that the tenant has about its routers. What is not given stays.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SystemAlarmsInput)]
+struct SystemAlarmsInput {
+    offline: Option<SystemAlarmInput>,
+    silent: Option<SystemAlarmInput>,
+    refused: Option<SystemAlarmInput>,
+    clock_wrong: Option<SystemAlarmInput>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SystemAlarmInput)]
+struct SystemAlarmInput {
+    enabled: Option<bool>,
+    /// `critical`, `major`, `minor`, `warning` or `indeterminate`.
+    #[schema(value_type = Option<String>)]
+    severity: Option<Severity>,
+    /// Seconds, at most 30 days.
+    delay_s: Option<u32>,
 }
 
 /// A tenant.
@@ -77,6 +105,65 @@ struct SettingsShown {
     max_keys: u32,
     /// The most readings a second on average, over all routers; 0 sets no limit.
     max_readings_per_s: u32,
+    /// How often a router sends telemetry, in seconds, where its own document
+    /// says nothing; 0 for routers that send at no interval.
+    send_interval_s: u32,
+    /// A router is silent after so many send intervals without telemetry.
+    silent_factor: u32,
+    system_alarms: SystemAlarmsShown,
+}
+
+/// The alarms that the tenant has about its routers.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = SystemAlarms)]
+struct SystemAlarmsShown {
+    /// Rule `router_offline`: a router that was connected has had no MQTT
+    /// connection for the delay.
+    offline: SystemAlarmShown,
+    /// Rule `router_silent`: connected, but silent for its limit and the delay.
+    silent: SystemAlarmShown,
+    /// Rule `readings_refused`: messages or parts of them are refused; over when
+    /// none was for the delay.
+    refused: SystemAlarmShown,
+    /// Rule `clock_wrong`: times are refused; over when none was for the delay.
+    clock_wrong: SystemAlarmShown,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = SystemAlarm)]
+struct SystemAlarmShown {
+    enabled: bool,
+    #[schema(value_type = String)]
+    severity: Severity,
+    delay_s: u32,
+}
+
+impl SystemAlarmInput {
+    fn over(self, was: SystemAlarm) -> SystemAlarm {
+        SystemAlarm {
+            enabled: self.enabled.unwrap_or(was.enabled),
+            severity: self.severity.unwrap_or(was.severity),
+            delay_s: self.delay_s.unwrap_or(was.delay_s),
+        }
+    }
+}
+
+impl SystemAlarmsInput {
+    fn over(self, was: SystemAlarms) -> SystemAlarms {
+        SystemAlarms {
+            offline: self.offline.unwrap_or_default().over(was.offline),
+            silent: self.silent.unwrap_or_default().over(was.silent),
+            refused: self.refused.unwrap_or_default().over(was.refused),
+            clock_wrong: self.clock_wrong.unwrap_or_default().over(was.clock_wrong),
+        }
+    }
+}
+
+impl From<SystemAlarm> for SystemAlarmShown {
+    fn from(alarm: SystemAlarm) -> Self {
+        let SystemAlarm { enabled, severity, delay_s } = alarm;
+        Self { enabled, severity, delay_s }
+    }
 }
 
 impl SettingsInput {
@@ -89,6 +176,9 @@ impl SettingsInput {
             max_devices: self.max_devices.unwrap_or(was.max_devices),
             max_keys: self.max_keys.unwrap_or(was.max_keys),
             max_readings_per_s: self.max_readings_per_s.unwrap_or(was.max_readings_per_s),
+            send_interval_s: self.send_interval_s.unwrap_or(was.send_interval_s),
+            silent_factor: self.silent_factor.unwrap_or(was.silent_factor),
+            system_alarms: self.system_alarms.unwrap_or_default().over(was.system_alarms),
             ..was.clone()
         }
     }
@@ -109,6 +199,14 @@ impl Shown {
                 max_devices: settings.max_devices,
                 max_keys: settings.max_keys,
                 max_readings_per_s: settings.max_readings_per_s,
+                send_interval_s: settings.send_interval_s,
+                silent_factor: settings.silent_factor,
+                system_alarms: SystemAlarmsShown {
+                    offline: settings.system_alarms.offline.into(),
+                    silent: settings.system_alarms.silent.into(),
+                    refused: settings.system_alarms.refused.into(),
+                    clock_wrong: settings.system_alarms.clock_wrong.into(),
+                },
             },
         }
     }

@@ -19,11 +19,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use load::{ConfigError, ConfigErrors, Layers, Loaded, Source};
-pub use mqtt::{AddressConfig, AuthConfig, MqttConfig, MqttLimits, SessionConfig, TlsConfig};
+pub use mqtt::{
+    AddressConfig, AuthConfig, MqttConfig, MqttLimits, PresenceConfig, SessionConfig, TlsConfig,
+};
 pub use reference::reference;
 pub use settings::{Kind, Setting, settings};
 pub use storage::{AlarmConfig, BatchConfig, HistoryConfig, HistoryFilesConfig, JournalConfig};
-pub use text::{Listen, Rates};
+pub use text::{Hosts, Listen, Rates};
 
 /// The configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use ingest::auth::AuthLimits;
 use ingest::broker::{
-    AddressLimits, Allowance, ListenerLimits, RateLimits, SessionLimits, TlsFiles,
+    AddressLimits, Allowance, ListenerLimits, PresenceOptions, RateLimits, SessionLimits, TlsFiles,
 };
 use ingest::limits::Limits;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::text::{Listen, Rates};
+use super::text::{Hosts, Listen, Rates};
 
 /// The MQTT broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -21,6 +21,10 @@ pub struct MqttConfig {
     /// Where plain MQTT 3.1.1 and 5 are taken; empty takes none.
     #[schema(value_type = String, format = "address:port or empty")]
     pub listen: Listen,
+    /// The host names under which routers reach this cloud. A router whose
+    /// document names another stands at another cloud; empty knows of no other.
+    #[schema(value_type = String, format = "host names with commas between, or empty")]
+    pub public_hosts: Hosts,
     /// MQTT over TLS, on an address of its own.
     #[schema(inline)]
     pub tls: TlsConfig,
@@ -36,17 +40,22 @@ pub struct MqttConfig {
     /// What one source address may do.
     #[schema(inline)]
     pub address: AddressConfig,
+    /// Whether routers are there.
+    #[schema(inline)]
+    pub presence: PresenceConfig,
 }
 
 impl Default for MqttConfig {
     fn default() -> Self {
         Self {
             listen: Listen(Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1883)))),
+            public_hosts: Hosts::default(),
             tls: TlsConfig::default(),
             limits: MqttLimits::default(),
             session: SessionConfig::default(),
             auth: AuthConfig::default(),
             address: AddressConfig::default(),
+            presence: PresenceConfig::default(),
         }
     }
 }
@@ -192,6 +201,50 @@ pub struct AddressConfig {
     /// Addresses that are told apart, some 32 bytes each.
     #[schema(minimum = 1, maximum = 16_777_216)]
     pub max_addresses: usize,
+}
+
+/// Whether routers are there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PresenceConfig {
+    /// How long after a start a router that was connected before may take to come
+    /// back before it is said to be away since the start.
+    #[schema(minimum = 0, maximum = 3_600_000)]
+    pub start_grace_ms: u64,
+    /// How often it is looked for routers that have fallen silent.
+    #[schema(minimum = 10, maximum = 60_000)]
+    pub check_interval_ms: u64,
+    /// At most so often it is said what was refused of a router.
+    #[schema(minimum = 10, maximum = 3_600_000)]
+    pub refused_interval_ms: u64,
+    /// How long a write that failed waits before it is tried again.
+    #[schema(minimum = 1, maximum = 600_000)]
+    pub retry_ms: u64,
+}
+
+impl Default for PresenceConfig {
+    fn default() -> Self {
+        let options = PresenceOptions::default();
+        Self {
+            start_grace_ms: options.start_grace_ms,
+            check_interval_ms: options.check_interval_ms,
+            refused_interval_ms: options.refused_interval_ms,
+            retry_ms: options.retry_ms,
+        }
+    }
+}
+
+impl PresenceConfig {
+    /// How presence is watched.
+    #[must_use]
+    pub fn options(&self) -> PresenceOptions {
+        PresenceOptions {
+            start_grace_ms: self.start_grace_ms,
+            check_interval_ms: self.check_interval_ms,
+            refused_interval_ms: self.refused_interval_ms,
+            retry_ms: self.retry_ms,
+        }
+    }
 }
 
 impl Default for MqttLimits {

@@ -15,6 +15,31 @@ pub struct Listen(pub Option<SocketAddr>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rates(pub Vec<Rate>);
 
+/// Host names, separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts(pub Vec<String>);
+
+impl Serialize for Hosts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.join(","))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hosts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let hosts = text.split(',').map(str::trim).filter(|host| !host.is_empty());
+        let is_name = |host: &str| !host.contains(|c: char| c.is_whitespace() || c == '/');
+        hosts
+            .map(|host| match is_name(host) {
+                true => Ok(host.to_lowercase()),
+                false => Err(D::Error::custom(format!("{host:?} is no host name"))),
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
 impl Serialize for Listen {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
@@ -65,6 +90,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn hosts_are_names_without_scheme_or_path() {
+        let hosts: Hosts = serde_json::from_value(json!("Cloud.example.com, 10.0.0.1")).unwrap();
+        assert_eq!(hosts.0, ["cloud.example.com", "10.0.0.1"]);
+        assert_eq!(serde_json::to_value(&hosts).unwrap(), json!("cloud.example.com,10.0.0.1"));
+        let error = serde_json::from_value::<Hosts>(json!("mqtt://a")).unwrap_err().to_string();
+        assert!(error.contains("is no host name"), "{error}");
+    }
 
     #[test]
     fn rates_are_written_as_thingsboard_does() {

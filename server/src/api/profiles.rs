@@ -1,6 +1,8 @@
 //! Alarm profiles: versioned documents in TOML, checked before they are saved.
 //! A save is answered once every partition evaluates by the new version.
 
+mod keys;
+
 use alarms::{Report, SavedProfile};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -122,6 +124,18 @@ impl Shown {
     }
 }
 
+/// What the history says against a profile that is right in itself.
+async fn doubts(
+    state: &AppState,
+    tenant: TenantId,
+    source: &str,
+) -> ApiResult<Vec<alarms::Problem>> {
+    let Ok(profile) = alarms::parse_toml(source) else { return Ok(Vec::new()) };
+    let (directory, history) = (state.store.directory().clone(), state.store.history().clone());
+    let look = move || keys::unknown(&directory, &history, tenant, &profile);
+    tokio::task::spawn_blocking(look).await.map_err(|error| Problem::internal(&error))
+}
+
 async fn find(state: &AppState, access: &Access, id: ProfileId) -> ApiResult<ProfileVersion> {
     let found = state.store.alarms().profile(id).await?;
     let seen = found.filter(|profile| access.sees(profile.tenant));
@@ -179,27 +193,42 @@ async fn create(
         .ok_or_else(|| Problem::invalid("tenant", "Say whose the profile is."))?;
     sight::tenant(state.store.directory(), &access, tenant)?;
     let by = actor(&state, &access);
+    let doubts = doubts(&state, tenant, &source).await?;
     let commands = state.alarms.commands();
-    let saved = commands.save_profile(tenant, None, None, source, &by).await?;
+    let mut saved = commands.save_profile(tenant, None, None, source, &by).await?;
+    saved.report.warnings.extend(doubts);
     Ok((StatusCode::CREATED, etag(saved.profile.version), Json(Shown::saved(saved))))
 }
 
-/// Checks a profile's TOML text without saving it.
+/// Checks a profile's TOML text without saving it; where it is known whose it
+/// would be, also against the keys that the tenant's devices have sent.
 #[utoipa::path(
     post,
     operation_id = "check_alarm_profile",
     path = "/alarm-profiles/check",
     tag = "alarm profiles",
+    params(Owner),
     request_body(content = String, content_type = "application/toml"),
-    responses((status = 200, body = ReportShown))
+    responses(
+        (status = 200, body = ReportShown),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
 )]
-async fn check(_: Access, source: String) -> Json<ReportShown> {
-    let report = match alarms::parse_toml(&source) {
+async fn check(
+    State(state): State<AppState>,
+    access: Access,
+    Query(owner): Query<Owner>,
+    source: String,
+) -> ApiResult<Json<ReportShown>> {
+    let Report { errors, mut warnings } = match alarms::parse_toml(&source) {
         Ok(profile) => alarms::check(&profile),
         Err(report) => report,
     };
-    let Report { errors, warnings } = report;
-    Json(ReportShown { errors: problems(errors), warnings: problems(warnings) })
+    if let Some(tenant) = access.filter(owner.tenant.map(TenantId))? {
+        sight::tenant(state.store.directory(), &access, tenant)?;
+        warnings.extend(doubts(&state, tenant, &source).await?);
+    }
+    Ok(Json(ReportShown { errors: problems(errors), warnings: problems(warnings) }))
 }
 
 /// The version of a profile that is in force.
@@ -250,8 +279,10 @@ async fn update(
 ) -> ApiResult<impl IntoResponse> {
     let was = find(&state, &access, id).await?;
     let by = actor(&state, &access);
+    let doubts = doubts(&state, was.tenant, &source).await?;
     let commands = state.alarms.commands();
-    let saved = commands.save_profile(was.tenant, Some(id), version, source, &by).await?;
+    let mut saved = commands.save_profile(was.tenant, Some(id), version, source, &by).await?;
+    saved.report.warnings.extend(doubts);
     Ok((etag(saved.profile.version), Json(Shown::saved(saved))))
 }
 

@@ -12,6 +12,7 @@ mod documents;
 mod downlink;
 mod harness;
 mod http;
+mod keys;
 mod lifecycle;
 mod mqtt;
 mod operator;

@@ -34,7 +34,12 @@ impl Mqtt {
 
     /// Publishes telemetry at QoS 1 and waits for its PUBACK.
     pub async fn telemetry(&mut self, payload: &str) {
-        let id = self.send_telemetry(payload).await;
+        self.publish("v1/devices/me/telemetry", payload).await;
+    }
+
+    /// The same on another topic.
+    pub async fn publish(&mut self, topic: &str, payload: &str) {
+        let id = self.send(topic, payload).await;
         let mut answer = [0; 4];
         timeout(ANSWER, self.stream.read_exact(&mut answer)).await.unwrap().unwrap();
         assert_eq!(answer, [0x40, 2, 0, id], "PUBACK");
@@ -42,11 +47,14 @@ impl Mqtt {
 
     /// The same without waiting; the id that the PUBACK would have.
     pub async fn send_telemetry(&mut self, payload: &str) -> u8 {
-        let topic = b"v1/devices/me/telemetry";
+        self.send("v1/devices/me/telemetry", payload).await
+    }
+
+    async fn send(&mut self, topic: &str, payload: &str) -> u8 {
         let id = self.next_id;
         self.next_id = id.checked_add(1).unwrap_or(1);
         let mut body = vec![0, u8::try_from(topic.len()).unwrap()];
-        body.extend(topic);
+        body.extend(topic.as_bytes());
         body.extend([0, id]);
         body.extend(payload.as_bytes());
         assert!(body.len() < 128, "one length byte is enough for these tests");

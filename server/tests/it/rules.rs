@@ -99,7 +99,10 @@ async fn what_can_not_be_tested_ends_with_2() {
     assert_eq!(code, Some(2), "{out}");
     assert!(out.contains("error  tests/wrong.scenario:7: behind the time stands "), "{out}");
     assert!(out.contains("error  tests/wrong.scenario:8: `wait` is not understood"), "{out}");
-    assert!(out.ends_with("2 scenarios: 2 passed, 0 failed; 1 file could not be tested\n"), "{out}");
+    assert!(
+        out.ends_with("2 scenarios: 2 passed, 0 failed; 1 file could not be tested\n"),
+        "{out}"
+    );
     let junit = fs::read_to_string(dir.join("out.xml")).unwrap();
     assert!(junit.contains("tests=\"4\" failures=\"0\" errors=\"2\""), "{junit}");
     assert!(junit.contains("file=\"tests/wrong.scenario\" line=\"8\""), "{junit}");
@@ -131,7 +134,8 @@ async fn a_profile_is_checked_where_it_is_kept() {
     assert_eq!((code, out.as_str()), (Some(0), "good.toml is right\n"));
     let (code, out, _) = run_in(dir, &["rules", "check", "good.toml", "wrong.toml"]).await;
     assert_eq!(code, Some(1));
-    let told = "wrong.toml: error: rules[0].raise.major.when.operator: unknown; the nearest known is `>=`";
+    let told =
+        "wrong.toml: error: rules[0].raise.major.when.operator: unknown; the nearest known is `>=`";
     assert!(out.contains(told) && out.contains("and is `=>`"), "{out}");
     let (code, out, _) = run_in(dir, &["rules", "check", "doubtful.toml"]).await;
     assert_eq!(code, Some(0));

@@ -1,0 +1,185 @@
+//! One unit of a backtest: some devices of one location through an engine of
+//! their own.
+//!
+//! Rules never look beyond a location, so locations are independent; and where
+//! no rule looks at another device, so are devices.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use alarm_core::{
+    DeviceDescription, DeviceIndex, Engine, EngineOptions, KeyIndex, Readings, Report,
+};
+use schema::{
+    AlarmProfile, Cause, Command, CommandBody, Position, ProfileId, TenantId, TimestampMs,
+    Transition, Value,
+};
+use smallvec::SmallVec;
+use store::history::{DEFAULT_SCAN_BYTES, HistoryView, ScanGroup};
+
+use super::BacktestError;
+use super::control::{Control, Share};
+use super::gather::Gather;
+
+/// Groups between two looks at whether somebody has cancelled.
+const GROUPS_BETWEEN_LOOKS: u32 = 4_096;
+
+/// Values of a group that need no memory of their own.
+const INLINE_VALUES: usize = 16;
+
+/// A device with what the engine is told of it.
+#[derive(Clone, Debug)]
+pub(super) struct UnitDevice {
+    /// Its place in the view.
+    pub place: usize,
+    pub description: DeviceDescription,
+    /// (name, set by the platform, JSON scalar).
+    pub attributes: Vec<(Arc<str>, bool, serde_json::Value)>,
+}
+
+/// Devices that are evaluated together, in the order of their ids and of the
+/// view's places, which follow one another.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    pub devices: Vec<UnitDevice>,
+    /// What it weighs in the progress: its series.
+    pub series: u64,
+}
+
+/// What all units have in common.
+#[derive(Debug)]
+pub(super) struct Course {
+    pub tenant: TenantId,
+    pub profiles: Vec<(ProfileId, u64, Arc<AlarmProfile>)>,
+    pub warm_up_from: TimestampMs,
+    pub from: TimestampMs,
+    pub to: TimestampMs,
+    pub lateness_ms: i64,
+    pub grace_ms: i64,
+}
+
+/// A unit on its way.
+struct Run<'a> {
+    unit: &'a Unit,
+    engine: Engine,
+    met: Vec<Option<DeviceIndex>>,
+    /// The engine's keys for the keys of each device, the same for all that
+    /// share a list.
+    keys: Vec<Arc<[KeyIndex]>>,
+    groups: u64,
+    readings: u64,
+    out: Vec<Transition>,
+}
+
+/// Evaluates a unit; gives its readings.
+pub(super) fn run(
+    course: &Course,
+    view: &HistoryView,
+    unit: &Unit,
+    control: &Control,
+    gather: &mut Gather,
+) -> Result<u64, BacktestError> {
+    let mut run = Run::new(course, view, unit)?;
+    let places: Vec<usize> = unit.devices.iter().map(|device| device.place).collect();
+    let mut share = Share::new(control, unit.series, (course.warm_up_from, course.to));
+    let mut until_look = GROUPS_BETWEEN_LOOKS;
+    view.scan(&places, DEFAULT_SCAN_BYTES, |group| {
+        run.group(group);
+        if !run.out.is_empty() {
+            gather.take(&mut run.out);
+        }
+        until_look -= 1;
+        if until_look == 0 {
+            until_look = GROUPS_BETWEEN_LOOKS;
+            share.at(group.at, run.readings, gather.count());
+            if control.is_cancelled() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if control.is_cancelled() {
+        return Err(BacktestError::Cancelled);
+    }
+    // So far that the deadlines before the end fire, and what lateness holds
+    // back is let go. What happens behind the end is not taken.
+    let behind = course.grace_ms.saturating_add(course.lateness_ms);
+    run.engine.advance(TimestampMs(course.to.0.saturating_add(behind)), &mut run.out);
+    gather.take(&mut run.out);
+    share.at(course.to, run.readings, gather.count());
+    gather.finish();
+    Ok(run.readings)
+}
+
+impl<'a> Run<'a> {
+    fn new(course: &Course, view: &HistoryView, unit: &'a Unit) -> Result<Self, BacktestError> {
+        let mut engine = Engine::new(EngineOptions { grace_ms: course.grace_ms });
+        let mut out = Vec::new();
+        for (row, (profile, version, body)) in (0u32..).zip(&course.profiles) {
+            let (profile, version, body) = (*profile, *version, body.clone());
+            let body = CommandBody::ProfileSaved { profile, version, body };
+            let command = Command { at: course.warm_up_from, tenant: course.tenant, body };
+            let cause = Cause::Record { position: Position(0), row };
+            engine
+                .command(&command, cause, &mut out)
+                .map_err(|report: Report| BacktestError::Invalid(report))?;
+        }
+        let mut keys: Vec<Arc<[KeyIndex]>> = Vec::with_capacity(unit.devices.len());
+        for (number, device) in unit.devices.iter().enumerate() {
+            let names = &view.devices()[device.place].keys;
+            let before = number.checked_sub(1).filter(|before| {
+                Arc::ptr_eq(&view.devices()[unit.devices[*before].place].keys, names)
+            });
+            keys.push(match before {
+                Some(before) => keys[before].clone(),
+                None => names.iter().map(|name| engine.key(name)).collect(),
+            });
+        }
+        let met = vec![None; unit.devices.len()];
+        Ok(Self { unit, engine, met, keys, groups: 0, readings: 0, out })
+    }
+
+    fn group(&mut self, group: &ScanGroup<'_>) {
+        let number = group.device - self.unit.devices[0].place;
+        self.groups += 1;
+        let cause = Cause::Record { position: Position(self.groups), row: 0 };
+        let device = match self.met[number] {
+            Some(device) => device,
+            None => self.meet(number, group.at, cause),
+        };
+        let keys = &self.keys[number];
+        let values: SmallVec<[(KeyIndex, Value<'_>); INLINE_VALUES]> =
+            group.values.iter().map(|(key, value)| (keys[*key as usize], *value)).collect();
+        self.readings += values.len() as u64;
+        let readings =
+            Readings { device, at: group.at, received_at: group.at, cause, values: &values };
+        self.engine.readings(&readings, &mut self.out);
+    }
+
+    /// A device is met with its first reading, and has its attributes by then.
+    fn meet(&mut self, number: usize, at: TimestampMs, cause: Cause) -> DeviceIndex {
+        let UnitDevice { description, attributes, .. } = &self.unit.devices[number];
+        let device = self.engine.meet(description);
+        for (name, by_platform, value) in attributes {
+            let key = self.engine.key(name);
+            let value = scalar(value);
+            let (engine, out) = (&mut self.engine, &mut self.out);
+            engine.attribute(device, *by_platform, key, value, at, at, cause, out);
+        }
+        self.met[number] = Some(device);
+        device
+    }
+}
+
+/// The value as the engine takes it; an array or an object is none.
+fn scalar(value: &serde_json::Value) -> Option<Value<'_>> {
+    match value {
+        serde_json::Value::Bool(boolean) => Some(Value::Boolean(*boolean)),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(integer) => Some(Value::Integer(integer)),
+            None => number.as_f64().map(Value::Number),
+        },
+        serde_json::Value::String(text) => Some(Value::Text(text)),
+        _ => None,
+    }
+}

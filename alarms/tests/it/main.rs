@@ -4,6 +4,7 @@
 
 mod backtest;
 mod directory;
+mod many;
 mod node;
 mod replay;
 mod timers;

@@ -16,6 +16,18 @@ pub struct Mqtt {
 
 impl Mqtt {
     pub async fn connect(address: &str, token: &str) -> Self {
+        let (stream, answer) = Self::present(address, token).await;
+        assert_eq!(answer, [0x20, 2, 0, 0], "CONNACK");
+        Self { stream, next_id: 1 }
+    }
+
+    /// Presents a token that is refused.
+    pub async fn refused(address: &str, token: &str) {
+        let (_, answer) = Self::present(address, token).await;
+        assert_eq!(answer, [0x20, 2, 0, 5], "CONNACK");
+    }
+
+    async fn present(address: &str, token: &str) -> (TcpStream, [u8; 4]) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0x82, 0, 60];
         for field in ["it", token] {
@@ -28,8 +40,7 @@ impl Mqtt {
             .unwrap();
         let mut answer = [0; 4];
         timeout(ANSWER, stream.read_exact(&mut answer)).await.unwrap().unwrap();
-        assert_eq!(answer, [0x20, 2, 0, 0], "CONNACK");
-        Self { stream, next_id: 1 }
+        (stream, answer)
     }
 
     /// Publishes telemetry at QoS 1 and waits for its PUBACK.

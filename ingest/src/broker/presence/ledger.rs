@@ -17,6 +17,8 @@ use super::super::session::{Counts, End, Refusal};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Edge {
     pub at: TimestampMs,
+    /// When it last came, if that was not taken yet.
+    pub came_at: Option<TimestampMs>,
     /// Of the connection that ended.
     pub cause: Option<End>,
 }
@@ -50,16 +52,19 @@ impl Ledger {
     }
 
     pub(crate) fn connected(&self, router: RouterId, at: TimestampMs) {
-        self.note(router, Edge { at, cause: None });
+        self.note(router, Edge { at, came_at: Some(at), cause: None });
     }
 
     pub(crate) fn disconnected(&self, router: RouterId, at: TimestampMs, end: End) {
-        self.note(router, Edge { at, cause: Some(end) });
+        self.note(router, Edge { at, came_at: None, cause: Some(end) });
     }
 
     fn note(&self, router: RouterId, edge: Edge) {
         if self.is_on() {
-            self.edges.lock().unwrap_or_else(PoisonError::into_inner).insert(router, edge);
+            let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = edges.entry(router).or_insert(edge);
+            *known = Edge { came_at: edge.came_at.or(known.came_at), ..edge };
+            drop(edges);
             self.wake.notify_one();
         }
     }
@@ -68,7 +73,7 @@ impl Ledger {
     pub(crate) fn changed(&self, router: RouterId, at: TimestampMs) {
         if self.is_on() {
             self.are_limits_stale.store(true, Ordering::Release);
-            self.put_back(router, Edge { at, cause: None });
+            self.put_back(router, Edge { at, came_at: None, cause: None });
             self.wake.notify_one();
         }
     }

@@ -184,13 +184,19 @@ impl Task {
                 self.forget(*id);
                 continue;
             };
-            let before = self.recall(*id, &entry).await?;
+            let mut before = self.recall(*id, &entry).await?;
             let handles = self.shared.node.registry.of(*id);
             let connected_at = handles.iter().map(|handle| handle.connected_at).min();
             let at = connected_at.unwrap_or(edge.at);
             let connected = connected_at.is_some();
             // One that was connected when the node went down may yet come back.
             let may_come = !connected && edge.cause.is_none() && !self.is_settled();
+            if let (false, Some(came_at)) = (connected, edge.came_at) {
+                // It came and went before either was said.
+                let came = self.stand(*id, Arc::clone(&entry), before, (true, came_at), None);
+                before = came.as_ref().map_or(before, |came| came.after);
+                statements.extend(came);
+            }
             if !may_come {
                 statements.extend(self.stand(*id, entry, before, (connected, at), edge.cause));
             }

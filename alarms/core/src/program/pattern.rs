@@ -18,6 +18,11 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
             regex::Error::CompiledTooBig(_) => format!(
                 "the pattern needs more than {MAX_PATTERN_MEMORY_BYTES} bytes of memory when compiled"
             ),
-            other => other.to_string(),
+            // The lines before the last draw the pattern with a mark below it.
+            other => {
+                let text = other.to_string();
+                let last = text.lines().last().unwrap_or_default();
+                last.strip_prefix("error: ").unwrap_or(last).to_owned()
+            }
         })
 }

@@ -37,9 +37,19 @@ pub(super) fn from_file(name: &str, text: &str) -> Result<Arc<AlarmProfile>, Str
 /// its line in the file.
 pub(super) fn from_block(text: &str, first: usize) -> Result<Arc<AlarmProfile>, (usize, String)> {
     let profile = parse_toml(text).map_err(|report| {
-        let problem = report.errors.first();
-        let line = problem.and_then(|p| p.field.strip_prefix("line ")?.parse::<usize>().ok());
-        let message = problem.map_or_else(String::new, |problem| problem.message.clone());
+        let Some(problem) = report.errors.into_iter().next() else {
+            return (first, "the profile is refused".to_owned());
+        };
+        // The line is that of the block, and the file's is the one to go to.
+        let Problem { field, value, message } = problem;
+        let line_of = |text: &str| text.strip_prefix("line ")?.parse::<usize>().ok();
+        let (field, line, message) = match message.split_once(": ") {
+            Some((place, rest)) if line_of(place).is_some() => {
+                (field, line_of(place), rest.to_owned())
+            }
+            _ => ("text".to_owned(), line_of(&field), message),
+        };
+        let message = show(&Problem { field, value, message });
         (first + line.unwrap_or(1).max(1) - 1, format!("the profile is refused: {message}"))
     })?;
     let report = check(&profile);

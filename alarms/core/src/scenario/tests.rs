@@ -146,11 +146,11 @@ fn profiles_come_from_blocks_and_files_and_their_errors_name_the_line() {
     );
     refused(
         "profile \"wrong.toml\"\nscenario a\n1s clock",
-        "wrong.toml: the profile is refused: line 1",
+        "wrong.toml: the profile is refused: name: line 1: invalid type",
     );
     refused(
         "profile\nname = \"p\"\nrools = []\nend\nscenario a\n1s clock",
-        "a.scenario:3: the profile is refused: unknown field `rools`",
+        "a.scenario:3: the profile is refused: rools: unknown field `rools`",
     );
     let text = PROFILE.replace("clear =", "# clear =");
     refused(

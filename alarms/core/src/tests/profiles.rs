@@ -59,6 +59,12 @@ fn a_pattern_that_explodes_is_refused() {
     refused(&text, "rules[0].raise.major.when.value", "bytes of memory");
     let text = rule("key = \"t\", operator = \"matches\", value = '(a'", CLEAR);
     refused(&text, "rules[0].raise.major.when.value", "unclosed group");
+    let deep = format!("{}a{}", "(".repeat(200), ")".repeat(200));
+    let text = rule(&format!("key = \"t\", operator = \"matches\", value = '{deep}'"), CLEAR);
+    refused(&text, "rules[0].raise.major.when.value", "nested parentheses");
+    let long = "a".repeat(1_025);
+    let text = rule(&format!("key = \"t\", operator = \"matches\", value = '{long}'"), CLEAR);
+    refused(&text, "rules[0].raise.major.when.value", "at most 1024 bytes");
 }
 
 #[test]
@@ -70,15 +76,45 @@ fn nesting_is_bounded_however_deep_it_goes() {
     assert_eq!(report(&rule(&nested(7), CLEAR)).errors, []);
     let path = format!("rules[0].raise.major.when{}", ".all[0]".repeat(8));
     refused(&rule(&nested(8), CLEAR), &path, "at most 8 deep");
+    // A thousand levels are refused by the reader already, at their line.
     let thousand = report(&rule(&nested(1_000), CLEAR));
-    assert!(!thousand.errors.is_empty(), "a thousand levels are refused by the reader already");
+    let error = &thousand.errors[0];
+    assert_eq!(error.field, "line 4");
+    assert!(error.value.starts_with("raise.major = { when = { all = "), "{error:#?}");
+    assert_eq!(error.message, "nested too deep: conditions nest at most 8 deep");
+    let lists = format!(
+        "key = \"t\", operator = \"in\", value = {}{}",
+        "[".repeat(1_000),
+        "]".repeat(1_000)
+    );
+    assert_eq!(report(&rule(&lists, CLEAR)).errors[0].message, error.message);
 }
 
 #[test]
 fn misspelt_fields_are_named_with_their_line() {
     let report = report("name = \"p\"\n[[rules]]\nkey = \"r\"\nrase = {}");
-    assert_eq!(report.errors[0].field, "line 4");
-    assert!(report.errors[0].message.contains("unknown field `rase`"), "{report:#?}");
+    assert_eq!(report.errors[0].field, "rules[0].rase");
+    assert!(report.errors[0].message.starts_with("line 4: unknown field `rase`"), "{report:#?}");
+}
+
+#[test]
+fn a_wrong_type_names_its_field_and_line() {
+    for (raise, rest, field) in [
+        ("key = 5, operator = \">\", value = 1", "", "rules[0].raise.major.when.key"),
+        ("key = \"t\", operator = 3, value = 1", "", "rules[0].raise.major.when.operator"),
+        ("all = [{ key = 5 }]", "", "rules[0].raise.major.when.all[0].key"),
+        ("key = \"t\", of = \"delta\", window = 5", "", "rules[0].raise.major.when.window"),
+        (
+            "key = \"t\", operator = \">\", value = { keys = 1 }",
+            "",
+            "rules[0].raise.major.when.value",
+        ),
+        ("key = \"t\", operator = \">\", value = 1", "latch = \"yes\"", "rules[0].latch"),
+        ("key = \"t\", operator = \">\", value = 1", "off_delay = 5", "rules[0].off_delay"),
+        ("key = \"t\", operator = \">\", value = 1", "max_active = -1", "rules[0].max_active"),
+    ] {
+        refused(&rule(raise, &format!("{CLEAR}\n{rest}")), field, "line ");
+    }
 }
 
 #[test]

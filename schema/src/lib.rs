@@ -6,6 +6,7 @@
 
 mod alarm;
 mod author;
+mod device_map;
 mod document;
 mod ids;
 mod partition;
@@ -20,6 +21,7 @@ pub use alarm::{
     SuppressReason, Transition, TransitionId, TransitionKind,
 };
 pub use author::{Author, Provenance};
+pub use device_map::DeviceMap;
 pub use document::{
     ApiToken, Credentials, Device, Document, DocumentBody, DocumentKind, Location, MAX_NAME_BYTES,
     Router, Tenant, TenantSettings,

@@ -22,7 +22,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use schema::{
-    AlarmProfile, Cause, DeviceId, LocationId, ProfileId, TenantId, TimestampMs, Transition, Value,
+    AlarmProfile, Cause, DeviceId, DeviceMap, LocationId, ProfileId, TenantId, TimestampMs,
+    Transition, Value,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,6 @@ pub(crate) use state::{RuleCount as StoredCount, RuleState};
 pub(crate) use world::{HeldGroup, Keys, World};
 
 use crate::limits::{DEFAULT_GRACE_MS, MAX_HELD};
-use crate::map::Map;
 use crate::program::{Rule, Touch, Zones};
 use crate::value::Scalar;
 use scene::Trigger;
@@ -116,7 +116,7 @@ pub struct Engine {
     pub(crate) counts: Vec<RuleCount>,
     pub(crate) world: World,
     pub(crate) states: States,
-    device_index: Map<u64, u32>,
+    device_index: DeviceMap<u32>,
     /// (wake, device), lazily corrected.
     wakes: BinaryHeap<Reverse<(i64, u32)>>,
     pub(crate) clock: i64,
@@ -137,7 +137,7 @@ impl Engine {
             counts: Vec::new(),
             world: World::default(),
             states: States::default(),
-            device_index: Map::default(),
+            device_index: DeviceMap::default(),
             wakes: BinaryHeap::new(),
             clock: i64::MIN,
             tally: Tally::default(),
@@ -154,7 +154,7 @@ impl Engine {
     /// The place of a device that was met before.
     #[must_use]
     pub fn device(&self, device: DeviceId) -> Option<DeviceIndex> {
-        self.device_index.get(&device.0).copied().map(DeviceIndex)
+        self.device_index.get(device).map(DeviceIndex)
     }
 
     /// Meets a device; one that was met before keeps what was said of it then.
@@ -163,7 +163,7 @@ impl Engine {
             return known;
         }
         let index = self.world.add(description, &mut self.zones);
-        self.device_index.insert(description.device.0, index);
+        self.device_index.insert(description.device, index);
         self.classify(index);
         self.wire_location(self.world.device(index).location);
         DeviceIndex(index)

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use schema::{DeviceId, TenantId, Value, ValueKind};
+use schema::{DeviceId, DeviceMap, TenantId, Value, ValueKind};
 
 use super::rows::{Row, Rows};
 
@@ -39,6 +39,9 @@ pub(super) struct Catalog {
     names: Names,
     key_ids: HashMap<Arc<str>, u32, Hash>,
     ids: HashMap<(u64, u32), u32, Hash>,
+    /// Each device's first series with its key, found in one place. A message
+    /// mostly begins with the key that the device's first one began with.
+    firsts: DeviceMap<(u32, SeriesId)>,
     devices: HashMap<u64, Vec<u32>, Hash>,
     /// The newest row of each series; texts of text rows lie in `latest_texts`.
     latest: Vec<Row>,
@@ -78,19 +81,29 @@ impl Catalog {
         found: &mut [Option<SeriesId>],
     ) {
         let mut last = (DeviceId(0), u32::MAX);
+        found.fill(None);
         for (found, (device, key)) in found.iter_mut().zip(next) {
             // Keys of a device come in the same order with each message, so the
             // next row's series is mostly the next number.
             let guess = SeriesId(last.1.wrapping_add(1));
             *found = match last.0 == device && self.is(guess, device, key) {
                 true => Some(guess),
-                false => self.ids.get(&(device.0, key)).map(|id| SeriesId(*id)),
+                false => match self.firsts.get(device) {
+                    Some((first, id)) if first == key => Some(id),
+                    _ => self.id(device, key),
+                },
             };
             if let Some(id) = *found {
                 last = (device, id.0);
-                black_box(self.latest[id.0 as usize].observed_at);
             }
         }
+        for id in found.iter().flatten() {
+            black_box(self.latest[id.0 as usize].observed_at);
+        }
+    }
+
+    fn id(&self, device: DeviceId, key: u32) -> Option<SeriesId> {
+        self.ids.get(&(device.0, key)).map(|id| SeriesId(*id))
     }
 
     fn is(&self, id: SeriesId, device: DeviceId, key: u32) -> bool {
@@ -105,14 +118,17 @@ impl Catalog {
         key: u32,
         tenant: impl FnOnce() -> TenantId,
     ) -> Result<SeriesId, Full> {
-        if let Some(id) = self.ids.get(&(device.0, key)) {
-            return Ok(SeriesId(*id));
+        if let Some(id) = self.id(device, key) {
+            return Ok(id);
         }
         let tenant = tenant();
         let id = u32::try_from(self.len()).ok().filter(|id| *id < u32::MAX).ok_or(Full)?;
         self.names.series.push(Series { tenant, device, key });
         self.latest.push(Row { observed_at: i64::MIN, bits: 0, kind: ValueKind::Integer });
         self.ids.insert((device.0, key), id);
+        if self.firsts.get(device).is_none() {
+            self.firsts.insert(device, (key, SeriesId(id)));
+        }
         self.devices.entry(device.0).or_default().push(id);
         Ok(SeriesId(id))
     }
@@ -142,7 +158,7 @@ impl Catalog {
     /// The series of a device and key, if anything was written to it.
     pub fn find(&self, device: DeviceId, key: &str) -> Option<SeriesId> {
         let key = self.key_ids.get(key)?;
-        self.ids.get(&(device.0, *key)).map(|id| SeriesId(*id))
+        self.id(device, *key)
     }
 
     /// All series of a device.
@@ -224,6 +240,28 @@ mod tests {
         catalog.of_device(DeviceId(1)).for_each(|id| catalog.latest(id, &mut rows));
         assert_eq!(rows.text(&rows.rows[0]), b"new");
         assert_eq!((rows.rows[1].observed_at, rows.rows[1].bits), (-5, 2));
+    }
+
+    #[test]
+    fn looking_ahead_finds_what_is_there_and_nothing_else() {
+        let mut catalog = Catalog::default();
+        let (a, b) = (catalog.key("a"), catalog.key("b"));
+        let mut made = HashMap::new();
+        for device in [1, 2, 511, 512, 1 << 40] {
+            for key in [a, b].into_iter().skip(usize::from(device == 2)) {
+                let id = catalog.resolve(DeviceId(device), key, || TenantId(1)).unwrap();
+                made.insert((device, key), id);
+            }
+        }
+        let asked: Vec<(u64, u32)> = [1, 2, 3, 511, 512, 513, 1 << 40, 1]
+            .into_iter()
+            .flat_map(|device| [(device, a), (device, b), (device, a)])
+            .collect();
+        let mut found = [Some(SeriesId(7)); 64];
+        catalog.look_ahead(asked.iter().map(|(device, key)| (DeviceId(*device), *key)), &mut found);
+        let expected: Vec<_> = asked.iter().map(|asked| made.get(asked).copied()).collect();
+        assert_eq!(found[..asked.len()], expected);
+        assert!(found[asked.len()..].iter().all(Option::is_none));
     }
 
     #[test]

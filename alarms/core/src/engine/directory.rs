@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// Whether a rule runs for a device as it is now.
-    fn is_for(&self, index: u32, rule: u32) -> bool {
+    pub(super) fn is_for(&self, index: u32, rule: u32) -> bool {
         let device = self.world.device(index);
         let class = &self.world.tenant_of(index).classes[device.class as usize];
         let anchor = self.rules[rule as usize].as_ref().and_then(|rule| rule.anchor.as_ref());
@@ -62,7 +62,7 @@ impl Engine {
         for rule in rules {
             self.end_rule(index, rule, ClearReason::DeviceRemoved, at.0, trigger, out);
         }
-        self.device_index.remove(&id.0);
+        self.device_index.remove(id);
         let location = self.world.remove(index);
         self.wire_location(location);
     }

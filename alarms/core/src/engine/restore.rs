@@ -45,7 +45,7 @@ impl Engine {
             if id == GONE {
                 continue;
             }
-            self.device_index.insert(id.0, index);
+            self.device_index.insert(id, index);
             self.classify(index);
         }
         for place in 0..u32::try_from(self.world.locations.len()).unwrap_or(u32::MAX) {

@@ -12,16 +12,18 @@ mod operators;
 mod pattern;
 mod schedule;
 mod template;
+mod text;
 
 use std::sync::Arc;
 
 use schema::{AlarmProfile, AlarmRule, ProfileId, RuleId, Severity, TenantId};
 
-pub use check::{Problem, Report, check, parse_toml};
+pub use check::{Problem, Report, check};
 pub(crate) use filter::{Context, Holds, KeyRef, Shift, Tree};
 pub(crate) use history::{History, HistoryKind, HistorySpec, Touch};
-pub(crate) use schedule::{Schedule, Zones};
+pub(crate) use schedule::{Schedule, Window, Zones};
 pub(crate) use template::Template;
+pub use text::parse_toml;
 
 use crate::engine::Keys;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alarms::AlarmWorkers;
+use alarms::backtest::{BacktestOptions, Backtests};
 use anyhow::Context as _;
 use ingest::recorder::Recorder;
 use ingest::{Broker, BrokerOptions, Presence, Submitter};
@@ -104,6 +105,11 @@ impl Node {
             max_alarms_lag_records: config.alarms.max_lag_records,
         };
         let health = Health::new(journal.clone(), Arc::clone(&recorder), Arc::clone(&alarms), lag);
+        let trials = BacktestOptions {
+            grace_ms: i64::from(config.alarms.grace_ms),
+            ..BacktestOptions::default()
+        };
+        let backtests = Backtests::new(store.clone(), trials, &registry)?;
         let state = AppState::new(Parts {
             store,
             journal,
@@ -111,6 +117,7 @@ impl Node {
             broker,
             submitter,
             alarms,
+            backtests,
             standings,
             secret,
             metrics: ApiMetrics::register(&registry)?,
@@ -172,6 +179,7 @@ impl Node {
         folder.remove_run_file();
         state.streams.close();
         http.stop(API_STOP_PATIENCE).await;
+        state.backtests.stop().await;
         // Before the connections end, so that nobody is said to have gone.
         presence.stop().await;
         state.broker.shutdown().await;

@@ -116,26 +116,7 @@ impl FromRequestParts<AppState> for Access {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let address = parts
-            .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |info| info.0.ip());
-        let access = match authenticate(parts, state, address) {
-            Ok(access) => access,
-            Err(unknown) => {
-                state.metrics.refused(REASON_UNAUTHORIZED);
-                let wait_s = state.failures.note(address, Instant::now());
-                let reason = wait_s.map_or(unknown.reason(), |_| "too_many_failures");
-                state.audit.request_refused(reason, None, unknown.hash(), Some(address));
-                return Err(match wait_s {
-                    Some(retry_after_s) => Problem::too_many(
-                        "Too many requests with a wrong token from this address.",
-                        retry_after_s,
-                    ),
-                    None => unknown.problem(),
-                });
-            }
-        };
+        let access = known(parts, state)?;
         let reads = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         if access.read_only && !reads {
             state.metrics.refused(REASON_FORBIDDEN);
@@ -143,6 +124,40 @@ impl FromRequestParts<AppState> for Access {
         }
         Ok(access)
     }
+}
+
+/// The access of a request that changes nothing although its method says so,
+/// such as one that asks for a calculation: a token that only reads may make it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reader(pub Access);
+
+impl FromRequestParts<AppState> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        known(parts, state).map(Self)
+    }
+}
+
+/// The access of a request's token, whatever the request would do.
+fn known(parts: &Parts, state: &AppState) -> Result<Access, Problem> {
+    let address = parts
+        .extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |info| info.0.ip());
+    authenticate(parts, state, address).map_err(|unknown| {
+        state.metrics.refused(REASON_UNAUTHORIZED);
+        let wait_s = state.failures.note(address, Instant::now());
+        let reason = wait_s.map_or(unknown.reason(), |_| "too_many_failures");
+        state.audit.request_refused(reason, None, unknown.hash(), Some(address));
+        match wait_s {
+            Some(retry_after_s) => Problem::too_many(
+                "Too many requests with a wrong token from this address.",
+                retry_after_s,
+            ),
+            None => unknown.problem(),
+        }
+    })
 }
 
 /// Why nobody knows who asks.

@@ -16,6 +16,7 @@ pub mod about;
 pub mod alarms;
 pub mod attributes;
 pub mod auth;
+pub mod backtests;
 mod credentials;
 pub mod devices;
 pub mod events;
@@ -72,5 +73,6 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(alarms::routes())
         .merge(events::routes())
         .merge(profiles::routes())
+        .merge(backtests::routes())
         .merge(quality::routes())
 }

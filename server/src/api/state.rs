@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alarms::AlarmWorkers;
+use alarms::backtest::Backtests;
 use ingest::{Broker, Connections, Submitter};
 use journal::Journal;
 use store::Store;
@@ -35,6 +36,8 @@ pub struct Parts {
     /// Evaluates rules; its commands are the way in for profiles and for what
     /// people do to alarms.
     pub alarms: Arc<AlarmWorkers>,
+    /// Profiles tried on stored history.
+    pub backtests: Backtests,
     /// How locations stand.
     pub standings: Standings,
     pub secret: Secret,

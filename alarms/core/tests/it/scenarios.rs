@@ -140,3 +140,18 @@ fn nothing_that_is_promised_lacks_its_scenario() {
         assert!(known, "{name}.scenario is in no list here, so that it could vanish unnoticed");
     }
 }
+
+#[test]
+fn the_example_of_the_reference_passes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/scenarios.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("```scenario\n").expect("the reference has an example");
+    let (example, _) = rest.split_once("\n```").expect("the example ends");
+    let mut none = |name: &str| Err(format!("{name} is not there"));
+    let scenarios = scenario::parse("scenarios.md", example, &mut none).unwrap();
+    assert_eq!(scenarios.len(), 3);
+    for scenario in scenarios {
+        let outcome = scenario.run();
+        assert!(outcome.passed(), "{}: {:#?}", scenario.name(), outcome.failures);
+    }
+}

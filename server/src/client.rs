@@ -14,6 +14,9 @@ use crate::folder::{read_admin_token, read_run_file};
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long an answer that is handed over piece by piece may take.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
+
 /// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -41,6 +44,16 @@ impl ClientError {
             _ => None,
         }
     }
+}
+
+fn unreachable(url: &str, error: &reqwest::Error) -> ClientError {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        reason = cause.to_string();
+        source = cause.source();
+    }
+    ClientError::Unreachable { url: url.to_owned(), reason }
 }
 
 /// Speaks to one server with one token.
@@ -146,6 +159,35 @@ impl ApiClient {
         Ok(text)
     }
 
+    /// Hands over an answer piece by piece as it comes; `each` ends it early by
+    /// an error of its own, which is the inner one.
+    pub async fn download<E>(
+        &self,
+        path: &str,
+        accept: &'static str,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Result<(), E>, ClientError> {
+        let url = format!("{}{}{path}", self.base, crate::api::BASE_PATH);
+        let request = self.http.get(&url).header(header::ACCEPT, accept);
+        let request = request.timeout(DOWNLOAD_TIMEOUT).bearer_auth(&self.token);
+        let failed = |error: reqwest::Error| unreachable(&url, &error);
+        let mut response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        if !status.is_success() {
+            let text = response.text().await.map_err(failed)?;
+            return Err(match serde_json::from_str::<Problem>(&text) {
+                Ok(problem) => ClientError::Refused(problem),
+                Err(_) => ClientError::Strange { url, status: status.as_u16(), text },
+            });
+        }
+        while let Some(piece) = response.chunk().await.map_err(failed)? {
+            if let Err(error) = each(&piece) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -186,18 +228,10 @@ impl ApiClient {
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, body.kind).body(body.bytes);
         }
-        let unreachable = |error: reqwest::Error| {
-            let mut reason = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                reason = cause.to_string();
-                source = cause.source();
-            }
-            ClientError::Unreachable { url: url.clone(), reason }
-        };
-        let response = request.send().await.map_err(unreachable)?;
+        let failed = |error: reqwest::Error| unreachable(&url, &error);
+        let response = request.send().await.map_err(failed)?;
         let status = response.status();
-        let text = response.text().await.map_err(unreachable)?;
+        let text = response.text().await.map_err(failed)?;
         Ok((url, status, text))
     }
 }

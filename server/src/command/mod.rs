@@ -56,6 +56,12 @@ enum Command {
     /// Readings of a device
     #[command(subcommand)]
     Telemetry(ask::TelemetryCommand),
+    /// Alarms, what is done to them, and how good they are
+    #[command(subcommand)]
+    Alarms(ask::AlarmCommand),
+    /// What happened: to alarms, by people, at logins
+    #[command(subcommand)]
+    Events(ask::EventCommand),
     /// The last messages of routers that were refused, and why
     Rejections(ask::RejectionArgs),
 }
@@ -183,6 +189,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Devices(command) => ask::run(command.into(), &mut output)?,
         Command::Tokens(command) => ask::run(command.into(), &mut output)?,
         Command::Telemetry(command) => ask::run(command.into(), &mut output)?,
+        Command::Alarms(command) => ask::run(command.into(), &mut output)?,
+        Command::Events(command) => ask::run(command.into(), &mut output)?,
         Command::Rejections(args) => ask::run(args.into(), &mut output)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -21,6 +21,10 @@ impl Output {
         self.0.flush()
     }
 
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
     /// Rows under headings, each column as wide as its widest cell.
     pub(crate) fn table(&mut self, headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
         let width = |column: usize| {

@@ -1,6 +1,7 @@
 //! Client commands: each becomes one or a few requests to the HTTP API, and its
 //! answer a table, or JSON with `--json`.
 
+mod alarms;
 mod args;
 
 use serde_json::{Map, Value, json};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Output, ServerArgs, small_runtime};
 use crate::client::ApiClient;
 
+pub(super) use alarms::{AlarmCommand, EventCommand};
 pub(super) use args::{
     CredentialKind, DeviceCommand, ListArgs, LocationCommand, OneArgs, RejectionArgs,
     RouterCommand, TelemetryCommand, TenantCommand, TokenCommand,
@@ -44,6 +46,22 @@ enum What {
     },
     Delete {
         path: String,
+    },
+    /// A deed that is answered by nothing, or by what came of it.
+    Do {
+        path: String,
+        body: Value,
+    },
+    /// A list that is a part of the answer.
+    Part {
+        path: String,
+        part: &'static str,
+        columns: &'static [&'static str],
+    },
+    /// An answer that is printed as it comes.
+    Download {
+        path: String,
+        accept: &'static str,
     },
     Latest {
         path: String,
@@ -249,6 +267,25 @@ pub(super) fn run(ask: Ask, output: &mut Output) -> anyhow::Result<()> {
                 output.line("deleted")?;
             }
         }
+        What::Do { path, body } => {
+            let done = runtime.block_on(client.post(&path, &body))?;
+            match done {
+                Value::Null if server.json => {}
+                Value::Null => output.line("done")?,
+                done if server.json => pretty(output, &done)?,
+                done => fields(&done, output)?,
+            }
+        }
+        What::Part { path, part, columns } => {
+            let found = runtime.block_on(client.get(&path))?;
+            if server.json {
+                return pretty(output, &found);
+            }
+            table(columns, found[part].as_array().map_or(&[], Vec::as_slice), output)?;
+        }
+        What::Download { path, accept } => {
+            runtime.block_on(client.download(&path, accept, |piece| output.bytes(piece)))??;
+        }
         What::List { path, query, columns } => {
             let items = runtime.block_on(all_items(&client, path, &query))?;
             if server.json {
@@ -318,7 +355,7 @@ async fn all_items(
 fn table(columns: &[&str], items: &[Value], output: &mut Output) -> anyhow::Result<()> {
     let cell = |item: &Value, name: &str| match name {
         "at" | "connected_at" => time_of(&item[name]),
-        _ => text_of(&item[name]),
+        _ => text_of(name.split('.').fold(item, |place, name| &place[name])),
     };
     let row = |item: &Value| columns.iter().map(|name| cell(item, name)).collect();
     Ok(output.table(columns, &items.iter().map(row).collect::<Vec<_>>())?)

@@ -1,0 +1,324 @@
+//! Alarms, what is done to them, and the audit history, on the command line.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{Ask, What, milliseconds, query_string};
+use crate::command::ServerArgs;
+
+const ALARM_COLUMNS: [&str; 8] = [
+    "id",
+    "severity",
+    "active",
+    "acknowledged",
+    "location",
+    "device",
+    "rule",
+    "last_details.description",
+];
+const EVENT_COLUMNS: [&str; 8] =
+    ["sequence", "at", "kind", "tenant", "document", "alarm", "actor", "from"];
+const MEASURE_COLUMNS: [&str; 6] = ["name", "value", "unit", "recommended", "maximum", "verdict"];
+
+/// A deed takes an alarm, or `--all` with filters.
+#[derive(Debug, Subcommand)]
+pub(in super::super) enum AlarmCommand {
+    /// Alarms, the last raised or the worst first
+    List(AlarmListArgs),
+    /// One alarm with its whole story
+    Show(AlarmArgs),
+    /// How many alarms are open, by severity and location
+    Counts {
+        #[arg(long, value_name = "ID")]
+        tenant: Option<u64>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// How good the alarms of a period are, by ISA-18.2 and EEMUA 191
+    Quality(QualityArgs),
+    /// Say that somebody has seen an alarm
+    Acknowledge(DeedArgs),
+    /// Take that back
+    Unacknowledge(DeedArgs),
+    /// End an alarm by hand
+    Clear(DeedArgs),
+    /// Put an alarm aside for a while
+    Shelve {
+        /// Milliseconds since 1970, or RFC 3339
+        #[arg(long)]
+        until: String,
+        #[command(flatten)]
+        deed: DeedArgs,
+    },
+    /// Take an alarm back before its time
+    Unshelve(DeedArgs),
+    /// Write something about an alarm
+    Comment {
+        #[arg(long)]
+        text: String,
+        #[command(flatten)]
+        deed: DeedArgs,
+    },
+    /// Say whose an alarm is; nobody's without --to
+    Assign {
+        #[arg(long)]
+        to: Option<String>,
+        #[command(flatten)]
+        deed: DeedArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct AlarmArgs {
+    /// 32 hexadecimal digits
+    id: String,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Which alarms.
+#[derive(Debug, Args)]
+pub(in super::super) struct AlarmFilterArgs {
+    #[arg(long, value_name = "ID")]
+    tenant: Option<u64>,
+    /// One, or several with commas between them
+    #[arg(long, value_name = "ID,…")]
+    location: Option<String>,
+    #[arg(long, value_name = "ID")]
+    device: Option<u64>,
+    #[arg(long)]
+    rule: Option<String>,
+    /// One, or several with commas between them
+    #[arg(long)]
+    severity: Option<String>,
+    #[arg(long, value_name = "BOOL")]
+    active: Option<bool>,
+    #[arg(long, value_name = "BOOL")]
+    acknowledged: Option<bool>,
+    #[arg(long, value_name = "BOOL")]
+    shelved: Option<bool>,
+    /// Stands in the rule's key or in the description
+    #[arg(long = "containing", value_name = "TEXT")]
+    containing: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct AlarmListArgs {
+    #[command(flatten)]
+    filter: AlarmFilterArgs,
+    /// The worst first
+    #[arg(long)]
+    worst_first: bool,
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct DeedArgs {
+    /// 32 hexadecimal digits
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    id: Option<String>,
+    /// All alarms that the filters leave, up to 10,000
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    filter: AlarmFilterArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct QualityArgs {
+    #[arg(long, value_name = "ID")]
+    tenant: Option<u64>,
+    #[arg(long, value_name = "ID")]
+    location: Option<u64>,
+    /// Milliseconds since 1970, or RFC 3339; 30 days before --to by default
+    #[arg(long)]
+    from: Option<String>,
+    /// Likewise; now by default
+    #[arg(long)]
+    to: Option<String>,
+    /// Among how many operators the alarms are shared
+    #[arg(long)]
+    operators: Option<u32>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in super::super) enum EventCommand {
+    /// Events, the newest first
+    List(EventArgs),
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct EventArgs {
+    #[arg(long, value_name = "ID")]
+    tenant: Option<u64>,
+    #[arg(long, value_name = "ID")]
+    location: Option<u64>,
+    #[arg(long, value_name = "ID")]
+    device: Option<u64>,
+    #[arg(long)]
+    alarm: Option<String>,
+    /// The tenant, location, router, device or token that it is about
+    #[arg(long, value_name = "ID")]
+    document: Option<u64>,
+    /// One kind, or several with commas between them
+    #[arg(long)]
+    kind: Option<String>,
+    /// The name of who did it
+    #[arg(long)]
+    actor: Option<String>,
+    /// Milliseconds since 1970, or RFC 3339
+    #[arg(long)]
+    from: Option<String>,
+    /// Likewise; the first time that is left out
+    #[arg(long)]
+    to: Option<String>,
+    #[arg(long)]
+    oldest_first: bool,
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    /// All of them as CSV, whatever the limit
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+fn text(value: Option<impl ToString>) -> Option<String> {
+    value.map(|value| value.to_string())
+}
+
+impl AlarmFilterArgs {
+    fn pairs(self) -> [(&'static str, Option<String>); 9] {
+        [
+            ("tenant", text(self.tenant)),
+            ("location", self.location),
+            ("device", text(self.device)),
+            ("rule", self.rule),
+            ("severity", self.severity),
+            ("active", text(self.active)),
+            ("acknowledged", text(self.acknowledged)),
+            ("shelved", text(self.shelved)),
+            ("text", self.containing),
+        ]
+    }
+
+    fn json(self) -> Value {
+        json!(Self::given([
+            ("tenant", self.tenant.map(Value::from)),
+            ("location", self.location.map(Value::from)),
+            ("device", self.device.map(Value::from)),
+            ("rule", self.rule.map(Value::from)),
+            ("severity", self.severity.map(Value::from)),
+            ("active", self.active.map(Value::from)),
+            ("acknowledged", self.acknowledged.map(Value::from)),
+            ("shelved", self.shelved.map(Value::from)),
+            ("text", self.containing.map(Value::from)),
+        ]))
+    }
+
+    fn given<const N: usize>(pairs: [(&str, Option<Value>); N]) -> serde_json::Map<String, Value> {
+        let given = |(key, value): (&str, Option<Value>)| Some((key.to_owned(), value?));
+        pairs.into_iter().filter_map(given).collect()
+    }
+}
+
+fn deed(args: DeedArgs, mut body: Value) -> Ask {
+    let DeedArgs { id, filter, server, .. } = args;
+    let what = match id {
+        Some(id) => What::Do { path: format!("/alarms/{id}/actions"), body },
+        None => {
+            body["filter"] = filter.json();
+            What::Do { path: "/alarms/actions".to_owned(), body }
+        }
+    };
+    Ask { server, what }
+}
+
+/// A time as the API takes it in a body; what is none is for the server to judge.
+fn time(text: &str) -> Value {
+    let text = milliseconds(text);
+    text.parse::<i64>().map_or(Value::from(text), Value::from)
+}
+
+impl From<AlarmCommand> for Ask {
+    fn from(command: AlarmCommand) -> Self {
+        match command {
+            AlarmCommand::List(AlarmListArgs { filter, worst_first, limit, server }) => {
+                let order = worst_first.then(|| "severity".to_owned());
+                let mut pairs = filter.pairs().to_vec();
+                pairs.extend([("order", order), ("limit", text(Some(limit)))]);
+                let path = format!("/alarms{}", query_string(&pairs));
+                Self { server, what: What::Once { path, columns: &ALARM_COLUMNS } }
+            }
+            AlarmCommand::Show(AlarmArgs { id, server }) => {
+                Self { server, what: What::Show { path: format!("/alarms/{id}") } }
+            }
+            AlarmCommand::Counts { tenant, server } => {
+                let query = query_string(&[("tenant", text(tenant))]);
+                Self { server, what: What::Show { path: format!("/alarms/counts{query}") } }
+            }
+            AlarmCommand::Quality(args) => args.into(),
+            AlarmCommand::Acknowledge(args) => deed(args, json!({ "action": "acknowledge" })),
+            AlarmCommand::Unacknowledge(args) => deed(args, json!({ "action": "unacknowledge" })),
+            AlarmCommand::Clear(args) => deed(args, json!({ "action": "clear" })),
+            AlarmCommand::Unshelve(args) => deed(args, json!({ "action": "unshelve" })),
+            AlarmCommand::Shelve { until, deed: args } => {
+                deed(args, json!({ "action": "shelve", "until": time(&until) }))
+            }
+            AlarmCommand::Comment { text, deed: args } => {
+                deed(args, json!({ "action": "comment", "text": text }))
+            }
+            AlarmCommand::Assign { to, deed: args } => {
+                deed(args, json!({ "action": "assign", "to": to }))
+            }
+        }
+    }
+}
+
+impl From<QualityArgs> for Ask {
+    fn from(args: QualityArgs) -> Self {
+        let QualityArgs { tenant, location, from, to, operators, server } = args;
+        let query = query_string(&[
+            ("tenant", text(tenant)),
+            ("location", text(location)),
+            ("from", from.map(|text| milliseconds(&text))),
+            ("to", to.map(|text| milliseconds(&text))),
+            ("operators", text(operators)),
+        ]);
+        let path = format!("/alarm-quality{query}");
+        Self { server, what: What::Part { path, part: "measures", columns: &MEASURE_COLUMNS } }
+    }
+}
+
+impl From<EventCommand> for Ask {
+    fn from(EventCommand::List(args): EventCommand) -> Self {
+        let order = args.oldest_first.then(|| "asc".to_owned());
+        let limit = (!args.csv).then(|| args.limit.to_string());
+        let query = query_string(&[
+            ("tenant", text(args.tenant)),
+            ("location", text(args.location)),
+            ("device", text(args.device)),
+            ("alarm", args.alarm),
+            ("document", text(args.document)),
+            ("kind", args.kind),
+            ("actor", args.actor),
+            ("from", args.from.map(|text| milliseconds(&text))),
+            ("to", args.to.map(|text| milliseconds(&text))),
+            ("order", order),
+            ("limit", limit),
+        ]);
+        let path = format!("/events{query}");
+        let what = match args.csv {
+            true => What::Download { path, accept: "text/csv" },
+            false => What::Once { path, columns: &EVENT_COLUMNS },
+        };
+        Self { server: args.server, what }
+    }
+}

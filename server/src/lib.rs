@@ -15,6 +15,7 @@ pub mod health;
 mod host;
 mod logging;
 pub mod node;
+mod offline;
 pub mod secret;
 pub mod standing;
 mod upkeep;

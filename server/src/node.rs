@@ -41,9 +41,9 @@ use crate::upkeep::Upkeep;
 /// The journal's folder below the data folder.
 const JOURNAL_DIR: &str = "journal";
 /// The store's folder below the data folder.
-const STORE_DIR: &str = "store";
+pub(crate) const STORE_DIR: &str = "store";
 /// The directory's file there; while it is missing, the folder is new.
-const DIRECTORY_FILE: &str = "directory.db";
+pub(crate) const DIRECTORY_FILE: &str = "directory.db";
 
 /// The name of the token that the first start makes.
 const ADMIN_TOKEN_NAME: &str = "admin";
@@ -200,7 +200,7 @@ async fn bind(config: &ApiConfig) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on api.listen = {}", config.listen))
 }
 
-fn start_recorder(
+pub(crate) fn start_recorder(
     config: &Config,
     journal: &Journal,
     store: &Store,
@@ -271,7 +271,7 @@ fn first(addresses: &[SocketAddr]) -> Option<String> {
     addresses.first().map(|address| reachable(*address).to_string())
 }
 
-async fn open_journal(
+pub(crate) async fn open_journal(
     config: &JournalConfig,
     folder: &Path,
     registry: &Registry,
@@ -283,7 +283,7 @@ async fn open_journal(
     opened.context("cannot open the journal")
 }
 
-async fn open_store(
+pub(crate) async fn open_store(
     dir: &Path,
     partitions: u16,
     config: &HistoryConfig,

@@ -1,6 +1,7 @@
 //! The command line of `baken`: what it takes, and who carries it out.
 
 mod ask;
+mod backtest;
 mod output;
 mod rules;
 mod serve;
@@ -36,6 +37,7 @@ enum Command {
     /// Test alarm profiles with text scenarios, and check them; no server needed
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    Backtest(backtest::BacktestArgs),
     /// Print the description of the HTTP API (OpenAPI, JSON)
     Openapi,
     /// Customers whose data nobody else sees
@@ -182,6 +184,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Show(args)) => show(&args.load()?, &mut output)?,
         Command::Config(ConfigCommand::Reference) => output.text(&reference())?,
         Command::Rules(command) => return rules::run(&command, &mut output),
+        Command::Backtest(args) => return backtest::run(&args, &mut output),
         Command::Openapi => output.text(&openapi_json())?,
         Command::Tenants(command) => ask::run(command.into(), &mut output)?,
         Command::Locations(command) => ask::run(command.into(), &mut output)?,

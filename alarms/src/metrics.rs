@@ -10,6 +10,9 @@ use schema::PartitionId;
 const READINGS: &str = "baken_alarms_readings_total";
 /// Transitions by `kind`.
 const TRANSITIONS: &str = "baken_alarms_transitions_total";
+/// Alarms raised, by `severity`; its rate over ten minutes is the standards'
+/// first figure.
+const RAISED: &str = "baken_alarms_raised_total";
 /// Rounds of rules.
 const ROUNDS: &str = "baken_alarms_rule_rounds_total";
 /// Durable records that are not evaluated yet, by `partition`.
@@ -31,6 +34,7 @@ const CARRIED: &str = "baken_alarms_directory_changes_total";
 pub(crate) struct AlarmMetrics {
     readings: IntCounterVec,
     transitions: IntCounterVec,
+    raised: IntCounterVec,
     rounds: IntCounter,
     lag: IntGaugeVec,
     active: IntGaugeVec,
@@ -49,6 +53,7 @@ pub(crate) struct PartitionMetrics {
     pub repeated: IntCounter,
     pub unknown_device: IntCounter,
     pub transitions: IntCounterVec,
+    pub raised: IntCounterVec,
     pub rounds: IntCounter,
     pub lag: IntGauge,
     pub active: IntGauge,
@@ -83,6 +88,7 @@ impl AlarmMetrics {
         Ok(Self {
             readings: counters(READINGS, "Readings by what became of them.", "result")?,
             transitions: counters(TRANSITIONS, "Transitions of alarms by kind.", "kind")?,
+            raised: counters(RAISED, "Alarms raised, by severity.", "severity")?,
             rounds: register(registry, IntCounter::new(ROUNDS, "Rounds of alarm rules.")?)?,
             lag: by_partition(LAG, "Durable records that are not evaluated yet.")?,
             active: by_partition(ACTIVE, "Active alarms.")?,
@@ -110,6 +116,7 @@ impl AlarmMetrics {
             repeated: self.readings.with_label_values(&["repeated"]),
             unknown_device: self.readings.with_label_values(&["unknown_device"]),
             transitions: self.transitions.clone(),
+            raised: self.raised.clone(),
             rounds: self.rounds.clone(),
             lag: gauge(&self.lag),
             active: gauge(&self.active),

@@ -292,6 +292,9 @@ impl PartitionWorker {
         let now = now();
         for transition in transitions {
             self.metrics.transitions.with_label_values(&[transition.kind.as_str()]).inc();
+            if transition.kind == TransitionKind::Raised {
+                self.metrics.raised.with_label_values(&[transition.severity.as_str()]).inc();
+            }
             if transition.kind != TransitionKind::Updated {
                 let ms = now.0.saturating_sub(transition.received_at.0).max(0);
                 let whole = Duration::from_millis(u64::try_from(ms).unwrap_or(0));

@@ -182,7 +182,7 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 impl OffenderShown {
-    fn of(offender: Offender, all: u64) -> Self {
+    fn of(offender: &Offender, all: u64) -> Self {
         Self {
             tenant: offender.tenant.0,
             location: offender.location.map(|id| id.0),
@@ -194,13 +194,13 @@ impl OffenderShown {
         }
     }
 
-    fn all(offenders: Vec<Offender>, all: u64) -> Vec<Self> {
-        offenders.into_iter().map(|offender| Self::of(offender, all)).collect()
+    fn all(offenders: &[Offender], all: u64) -> Vec<Self> {
+        offenders.iter().map(|offender| Self::of(offender, all)).collect()
     }
 }
 
 impl StaleShown {
-    fn of(alarm: StaleAlarm) -> Self {
+    fn of(alarm: &StaleAlarm) -> Self {
         Self {
             id: alarm.id.to_string(),
             tenant: alarm.tenant.0,
@@ -215,9 +215,9 @@ impl StaleShown {
 }
 
 impl Shown {
-    fn of(query: &QualityQuery, operators: u32, figures: QualityFigures) -> Self {
+    fn of(query: &QualityQuery, operators: u32, figures: &QualityFigures) -> Self {
         let all = figures.raised;
-        let measures = measures(query, operators, &figures);
+        let measures = measures(query, operators, figures);
         let severities = figures.by_severity.iter().rev().map(|(severity, raised)| SeverityShown {
             severity: severity.to_string(),
             priority: judge::priority(*severity).name(),
@@ -253,10 +253,10 @@ impl Shown {
             severities: severities.collect(),
             top_rules: rules.collect(),
             top_locations: locations.collect(),
-            top_alarms: OffenderShown::all(figures.top_alarms, all),
-            chattering: OffenderShown::all(figures.chattering_listed, all),
-            fleeting: OffenderShown::all(figures.fleeting_listed, all),
-            stale: figures.stale_listed.into_iter().map(StaleShown::of).collect(),
+            top_alarms: OffenderShown::all(&figures.top_alarms, all),
+            chattering: OffenderShown::all(&figures.chattering_listed, all),
+            fleeting: OffenderShown::all(&figures.fleeting_listed, all),
+            stale: figures.stale_listed.iter().map(StaleShown::of).collect(),
             suppressed: figures.suppressed,
             shelved_now: figures.shelved_now,
         }
@@ -273,7 +273,7 @@ fn period(filter: &Filter, now: TimestampMs) -> ApiResult<(TimestampMs, Timestam
     let to = filter.to.unwrap_or(now.0);
     let from = filter.from.unwrap_or_else(|| to.saturating_sub(DEFAULT_DAYS * DAY_MS));
     let span = to.saturating_sub(from);
-    if span < 1 || span > MAX_DAYS * DAY_MS {
+    if !(1..=MAX_DAYS * DAY_MS).contains(&span) {
         let detail = format!(
             "It is {to}, and must be after `from` ({from}) and at most {MAX_DAYS} days later."
         );
@@ -319,7 +319,7 @@ async fn read(
         now,
     };
     let figures = state.store.alarms().quality(query).await?;
-    Ok(Json(Shown::of(&query, operators, figures)))
+    Ok(Json(Shown::of(&query, operators, &figures)))
 }
 
 #[cfg(test)]

@@ -179,7 +179,6 @@ impl SettingsInput {
             send_interval_s: self.send_interval_s.unwrap_or(was.send_interval_s),
             silent_factor: self.silent_factor.unwrap_or(was.silent_factor),
             system_alarms: self.system_alarms.unwrap_or_default().over(was.system_alarms),
-            ..was.clone()
         }
     }
 }

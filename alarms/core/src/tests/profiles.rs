@@ -184,6 +184,50 @@ fn contradictory_limits_are_warned_of() {
     warned(&rule(&above(80), &swapped), "rules[0].raise.major.when", "never reached");
     let never = "all = [{ key = \"t\", operator = \">\", value = 5 }, { key = \"t\", operator = \"<\", value = 4 }]";
     warned(&rule(never, CLEAR), "rules[0].raise.major.when", "no value makes this true");
+    let when = |field: &str, filter: &str| format!("{field} = {{ when = {{ {filter} }} }}");
+    let within = |low: i32, high: i32| {
+        format!("key = \"t\", operator = \"between\", value = [{low}, {high}]")
+    };
+    let outside = "key = \"t\", operator = \"outside\", value = [2, 8]";
+    let text = rule(outside, &when("clear", &within(1, 9)));
+    warned(&text, "rules[0].clear.when", "raising wins");
+    let own = format!("{CLEAR}\n{}", when("clear_by_severity.major", &above(90)));
+    warned(&rule(&above(80), &own), "rules[0].clear_by_severity.major.when", "raising wins");
+    let both = "all = [{ key = \"t\", operator = \"=\", value = 5 }, { key = \"t\", operator = \"≠\", value = 5 }]";
+    let never = when("clear", both);
+    warned(&rule(&above(80), &never), "rules[0].clear.when", "the alarm can't end at `major`");
+    let any = "any = [{ key = \"t\", operator = \">\", value = 95 }, { key = \"t\", operator = \"=\", value = 85 }]";
+    let text = format!("{CLEAR}\n{}", when("raise.critical", &above(80)));
+    warned(&rule(any, &text), "rules[0].raise.major.when", "never reached");
+}
+
+#[test]
+fn limits_that_go_together_are_not_warned_of() {
+    let when = |field: &str, filter: &str| format!("{field} = {{ when = {{ {filter} }} }}");
+    let above = |limit: i32| format!("key = \"t\", operator = \">\", value = {limit}");
+    let below = |limit: i32| format!("key = \"t\", operator = \"<\", value = {limit}");
+    let outside = "key = \"t\", operator = \"outside\", value = [2, 8]";
+    let between = "key = \"t\", operator = \"between\", value = [2, 8]";
+    for (raise, rest) in [
+        (
+            above(80),
+            format!("{}\n{}", when("clear", &below(70)), when("raise.critical", &above(90))),
+        ),
+        (outside.to_owned(), when("clear", between)),
+        (above(80), format!("deadband = 3\n{}", when("clear", &below(82)))),
+        (above(80), when("clear", "key = \"other\", operator = \">\", value = 0")),
+        (
+            above(80),
+            format!(
+                "{}\nraise.critical = {{ schedule = {{ from = \"22:00\", to = \"06:00\" }}, when = {{ {} }} }}",
+                when("clear", &below(70)),
+                above(70)
+            ),
+        ),
+    ] {
+        let report = report(&rule(&raise, &rest));
+        assert_eq!((report.errors, report.warnings), (vec![], vec![]), "{raise} {rest}");
+    }
 }
 
 #[test]

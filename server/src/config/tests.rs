@@ -13,6 +13,7 @@ fn parts(config: &Config) -> String {
         mqtt.payload_limits(),
         mqtt.auth_limits(),
         mqtt.address_limits(),
+        mqtt.presence.options(),
     );
     let keeping = (
         journal.options(PathBuf::new()),
@@ -64,6 +65,7 @@ fn the_defaults_are_the_parts_own() {
     assert_eq!(config.mqtt.session_limits(), SessionLimits::default());
     assert_eq!(config.mqtt.auth_limits(), AuthLimits::default());
     assert_eq!(config.mqtt.address_limits(), AddressLimits::default());
+    assert_eq!(config.mqtt.presence.options(), ingest::broker::PresenceOptions::default());
     assert_eq!(config.mqtt.payload_limits(), ingest::limits::Limits::default());
     let text = |options: &dyn std::fmt::Debug| format!("{options:?}");
     let own = store::HistoryOptions::default();

@@ -53,7 +53,8 @@ async fn alarm(client: &ApiClient, rule: &str, active: bool) -> Value {
 
 async fn said(client: &ApiClient, device: &Value, key: &str, value: Value) {
     until(&format!("{key} is {value}"), async || {
-        let latest = client.get(&format!("/devices/{device}/telemetry/latest")).await.unwrap();
+        let latest =
+            client.get(&format!("/devices/{device}/telemetry/latest?keys={key}")).await.unwrap();
         (latest["readings"][key]["value"] == value).then_some(())
     })
     .await;
@@ -131,9 +132,12 @@ async fn refused_messages_and_a_wrong_clock_are_alarms_that_end_by_themselves() 
         let over = alarm(&client, rule, false).await;
         assert!(over["cleared_reason"] == "time" || over["cleared_reason"] == "condition");
     }
-    let latest = client.get(&format!("/devices/{}/telemetry/latest", router["device"])).await;
-    let latest = latest.unwrap().to_string();
-    assert!(latest.contains("$baken.refused_reasons"), "it can be charted: {latest}");
+    let path = format!("/devices/{}/telemetry", router["device"]);
+    let chart = client.get(&format!("{path}?key=$baken.refused")).await.unwrap();
+    let told = chart["readings"].as_array().unwrap();
+    assert!(told.iter().any(|it| it["value"] != 0), "it can be charted: {chart}");
+    let latest = client.get(&format!("{path}/latest")).await.unwrap();
+    assert_eq!(latest["readings"], json!({}), "unless it is asked for it is no telemetry");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use schema::{DeviceId, TimestampMs};
+use schema::{DeviceId, SYSTEM_KEY_PREFIX, TimestampMs};
 use serde::{Deserialize, Serialize};
 use store::history::{AggregateQuery, Bucket, Buckets, HistoryError, Order, RangeQuery};
 use utoipa::{IntoParams, ToSchema};
@@ -72,7 +72,8 @@ struct Reading {
 }
 
 /// The newest value of each key, or of those that are named. A key without
-/// readings is left out.
+/// readings is left out, and so are the platform's own (`$baken.…`, which say
+/// whether a router is there) unless they are named.
 #[utoipa::path(
     get,
     operation_id = "read_latest_telemetry",
@@ -97,9 +98,11 @@ async fn latest(
     if keys.as_ref().is_some_and(|keys| keys.len() > MAX_KEYS) {
         return Err(Problem::invalid("keys", format!("At most {MAX_KEYS} keys at once.")));
     }
+    let are_named = keys.is_some();
     let found = state.store.history().latest(id, keys).await?;
     let readings = found
         .into_iter()
+        .filter(|one| are_named || !one.key.starts_with(SYSTEM_KEY_PREFIX))
         .map(|one| (one.key, Reading { ts: one.observed_at.0, value: json::Shown(one.value) }))
         .collect();
     Ok(Json(Latest { readings }))

@@ -89,8 +89,8 @@ async fn a_journal_without_room_is_told_and_recovers_with_room() {
     // No disk has so much free, so that this one is as good as full.
     let full = ["--set", "journal.reserve_bytes=1152921504606846976"];
     let baken = Baken::start_in(dir.path(), &full).await;
-    let router = baken.router().await;
     assert_ready(&baken).await;
+    let router = baken.router().await;
     let mut mqtt = connect(&baken, &router).await;
     mqtt.send_telemetry(r#"{"a":1}"#).await;
     let body = until("the reason", async || {

@@ -118,6 +118,10 @@ async fn what_can_not_be_tested_ends_with_2() {
     let (code, out, _) = run_in(dir, &["rules", "test", "latin.scenario"]).await;
     assert_eq!(code, Some(2));
     assert!(out.contains("UTF-8"), "{out}");
+    let good = ["rules", "test", "tests/good.scenario", "--junit", "none/out.xml"];
+    let (code, _, err) = run_in(dir, &good).await;
+    assert_eq!(code, Some(2), "the results could not be written");
+    assert!(err.starts_with("baken: cannot write none/out.xml: No such file"), "{err}");
     let (code, _, err) = run_in(dir, &["rules", "test"]).await;
     assert_eq!(code, Some(2), "{err}");
     assert!(err.contains("FILE_OR_FOLDER"), "{err}");

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use alarms::scenario::{self, Outcome};
 use alarms::{Problem, check, parse_toml};
-use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::Output;
+use super::output::complain;
 
 /// A scenario failed, or a profile has errors.
 const FAILED: u8 = 1;
@@ -92,9 +92,12 @@ fn test(paths: &[PathBuf], junit: Option<&Path>, output: &mut Output) -> anyhow:
         tested.push(TestedFile { path, scenarios: Vec::new(), errors });
     }
     let code = tell(&tested, output)?;
-    if let Some(file) = junit {
-        std::fs::write(file, junit::report(&tested))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+    if let Some(file) = junit
+        && let Err(error) = std::fs::write(file, junit::report(&tested))
+    {
+        // A pipeline that reads the file must not take an older one for this.
+        complain(&format!("baken: cannot write {}: {error}", file.display()))?;
+        return Ok(ExitCode::from(UNTESTED));
     }
     Ok(code)
 }

@@ -56,7 +56,7 @@ pub(super) fn unknown(
     for mention in &mentions {
         let message = match &mention.device {
             None if known.is_empty() || !missing.contains(mention.key.as_str()) => continue,
-            None => devices.lack(nearest(&mention.key, known.iter().map(String::as_str))),
+            None => devices.lack(&nearest(&mention.key, known.iter().map(String::as_str))),
             Some(device) => {
                 let keys = named.entry(device.as_str()).or_insert_with(|| {
                     let found = directory.device_by_name(tenant, device);
@@ -131,7 +131,7 @@ impl Devices {
         }
     }
 
-    fn lack(&self, near: String) -> String {
+    fn lack(&self, near: &str) -> String {
         let which = if self.more { "that were looked at" } else { "that the profile is for" };
         match self.ids.len() {
             1 => format!("the one device {which} has never sent this key{near}"),

@@ -178,3 +178,51 @@ async fn events_of_rare_kinds_are_found_in_one_order_with_the_others() {
     let up_to = EventQuery { up_to: Some(60), limit: 1_000, ..EventQuery::default() };
     assert_eq!(store.events(up_to).await.unwrap()[0].sequence, 60);
 }
+
+#[tokio::test]
+async fn a_stretch_of_time_is_found_the_same_whether_it_is_short_or_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let claim = store.claim(PartitionId(0)).await.unwrap();
+    // Times in another order than the one in which they are written, and more
+    // than are found by time.
+    let count: u64 = 25_000;
+    for first in (0..count).step_by(5_000) {
+        let all = (first..first + 5_000)
+            .map(|number| Transition {
+                at: TimestampMs(i64::try_from(number * 7_919 % count).unwrap()),
+                ..raised(number + 1)
+            })
+            .collect();
+        store.commit(Arc::new(stretch(&claim, first, first + 5_000, all))).await.unwrap();
+    }
+    for (from, to) in [(100, 350), (0, 24_000), (20_000, 90_000)] {
+        for kinds in [Vec::new(), vec!["alarm_raised".to_owned()], vec!["alarm_cleared".to_owned()]]
+        {
+            let expected = if kinds.first().is_some_and(|kind| kind == "alarm_cleared") {
+                0
+            } else {
+                usize::try_from(to.min(25_000) - from).unwrap()
+            };
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let query = EventQuery {
+                    tenant: Some(TenantId(1)),
+                    from: Some(TimestampMs(from)),
+                    to: Some(TimestampMs(to)),
+                    kinds: kinds.clone(),
+                    after,
+                    limit: 1_000,
+                    ..EventQuery::default()
+                };
+                let page = store.events(query).await.unwrap();
+                let Some(last) = page.last() else { break };
+                after = Some(last.sequence);
+                assert!(page.iter().all(|event| (from..to).contains(&event.at.0)));
+                seen.extend(page.iter().map(|event| event.sequence));
+            }
+            assert_eq!(seen.len(), expected, "{from} to {to}, {kinds:?}");
+            assert!(seen.is_sorted_by(|a, b| a > b));
+        }
+    }
+}

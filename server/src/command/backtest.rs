@@ -98,8 +98,11 @@ pub(super) fn run(args: &BacktestArgs, output: &mut Output) -> anyhow::Result<Ex
     let profile = profile(&args.profile, &text)?;
     anyhow::ensure!(args.from < args.to, "--from must be before --to");
     let result = match &args.data {
-        Some(folder) => runtime(&crate::config::Config::default())?
-            .block_on(offline(args, folder, profile.clone()))?,
+        Some(folder) => runtime(&crate::config::Config::default())?.block_on(offline(
+            args,
+            folder,
+            profile.clone(),
+        ))?,
         None => small_runtime()?.block_on(by_server(args, &text))?,
     };
     if let Some(file) = &args.json {

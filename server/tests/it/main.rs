@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
 
 mod alarms;
+mod backtest;
 mod bad_profiles;
 mod commands;
 mod config;

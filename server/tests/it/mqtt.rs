@@ -68,11 +68,15 @@ impl Mqtt {
         body.extend(topic.as_bytes());
         body.extend([0, id]);
         body.extend(payload.as_bytes());
-        assert!(body.len() < 128, "one length byte is enough for these tests");
-        self.stream
-            .write_all(&[&[0x32, u8::try_from(body.len()).unwrap()], &body[..]].concat())
-            .await
-            .unwrap();
+        let mut packet = vec![0x32];
+        let mut length = body.len();
+        while length >= 128 {
+            packet.push(u8::try_from(length % 128).unwrap() | 0x80);
+            length /= 128;
+        }
+        packet.push(u8::try_from(length).unwrap());
+        packet.extend(body);
+        self.stream.write_all(&packet).await.unwrap();
         id
     }
 }

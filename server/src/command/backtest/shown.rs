@@ -128,7 +128,8 @@ fn differences(difference: &DifferenceShown, output: &mut Output) -> io::Result<
             rows.push([vec![format!("changed, {side}")], cells(span)].concat());
         }
     }
-    let sides = [("only backtest", &difference.backtest_only), ("only reality", &difference.reality_only)];
+    let sides =
+        [("only backtest", &difference.backtest_only), ("only reality", &difference.reality_only)];
     for (side, spans) in sides {
         for span in spans.iter().take(MAX_PRINTED) {
             rows.push([vec![side.to_owned()], cells(span)].concat());

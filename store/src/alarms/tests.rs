@@ -197,3 +197,35 @@ async fn a_profile_has_versions_and_each_is_delivered_to_every_partition() {
     let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["profile_deleted", "profile_changed", "profile_created"]);
 }
+
+#[tokio::test]
+async fn a_tenant_has_one_system_profile_that_only_baken_touches() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let system = |id, name| ProfileChange { system: true, ..change(id, None, name) };
+    let own = store.change_profile(change(None, None, Some("System alarms"))).await.unwrap();
+    let made = store.change_profile(system(None, Some("System alarms"))).await.unwrap();
+    assert!(made.system && made.id != own.id, "its name keeps nobody from it: {made:?}");
+    let again = store.change_profile(system(None, Some("Others"))).await.unwrap_err();
+    assert!(matches!(again, AlarmStoreError::NameTaken { .. }), "there is one: {again}");
+    for wrong in [change(Some(made.id), None, None), system(Some(own.id), None)] {
+        let error = store.change_profile(wrong).await.unwrap_err();
+        assert!(matches!(error, AlarmStoreError::SystemProfile), "{error}");
+    }
+    assert_eq!(store.system_profile(TenantId(1)).await.unwrap(), Some(made.clone()));
+    store.change_profile(system(Some(made.id), None)).await.unwrap();
+    assert_eq!(store.system_profile(TenantId(1)).await.unwrap(), None);
+    store.change_profile(system(None, Some("System alarms"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_follower_s_place_only_moves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.followed("it").await.unwrap(), 0);
+    for sequence in [7, 9, 8] {
+        store.set_followed("it", sequence).await.unwrap();
+    }
+    store.close().await;
+    assert_eq!(open(dir.path()).followed("it").await.unwrap(), 9);
+}

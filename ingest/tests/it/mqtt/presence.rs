@@ -163,3 +163,20 @@ async fn after_the_grace_only_who_stays_away_is_said_to_have_gone() {
     assert_eq!(presence.of(never).since, None);
     drop(back);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_come_at_once_share_a_few_records() {
+    const ROUTERS: u64 = 500;
+    let node = Node::start().await;
+    let mut clients = Vec::new();
+    for number in 0..ROUTERS {
+        let name = format!("r{number}");
+        node.token_router(&name).await;
+        clients.push(connect(&node, &name).await);
+    }
+    let (rows, records) = (node.rows(), node.counter("baken_batch_records_total", ""));
+    let _presence = watch(&node, options());
+    until("all are said to be there", || node.rows() == rows + 2 * ROUTERS).await;
+    let records = node.counter("baken_batch_records_total", "") - records;
+    assert!(records <= ROUTERS / 10, "{ROUTERS} routers took {records} records");
+}

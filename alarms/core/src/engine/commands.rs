@@ -117,13 +117,16 @@ impl Engine {
         out: &mut Vec<Transition>,
     ) {
         self.advance(received_at, out);
+        self.fire_due(device.0, at.0, out);
         let attributes = &mut self.world.devices[device.0 as usize].attributes;
         attributes.retain(|(known, platform, _)| *known != key.0 || *platform != by_platform);
         if let Some(value) = value {
             attributes.push((key.0, by_platform, value.into()));
         }
-        self.fire_due(device.0, at.0, out);
-        self.reevaluate(device.0, key.0, at.0, Trigger::change(cause, received_at.0), out);
+        let trigger = Trigger::change(cause, received_at.0);
+        for rule in self.rules_on_attribute(device.0, key.0) {
+            self.round(device.0, rule, at.0, trigger, &[], device.0, out);
+        }
     }
 
     /// An attribute of a location or a tenant changed.
@@ -138,22 +141,30 @@ impl Engine {
     ) {
         let name = self.keys.intern(key);
         let tenant = self.world.tenant(command.tenant);
-        let devices: Vec<u32> = match location {
-            None => {
-                set_attribute(&mut self.world.tenants[tenant as usize].attributes, name, value);
-                self.devices_of(tenant)
-            }
-            Some(id) => {
-                let zones = &mut self.zones;
-                let place = self.world.location(id, tenant, "", "UTC", zones);
-                let location = &mut self.world.locations[place as usize];
-                set_attribute(&mut location.attributes, name, value);
-                location.devices.clone()
-            }
+        let place = match location {
+            None => None,
+            Some(id) => Some(self.world.location(id, tenant, "", "UTC", &mut self.zones)),
         };
-        let trigger = Trigger::change(cause, command.at.0);
+        let devices = match place {
+            None => self.devices_of(tenant),
+            Some(place) => self.world.locations[place as usize].devices.clone(),
+        };
+        let at = command.at.0;
+        let mut affected: Vec<(u32, u32)> = Vec::new();
         for device in devices {
-            self.reevaluate(device, name, command.at.0, trigger, out);
+            for rule in self.rules_on_attribute(device, name) {
+                self.fire_rule_due(device, rule, at, out);
+                affected.push((device, rule));
+            }
+        }
+        let attributes = match place {
+            None => &mut self.world.tenants[tenant as usize].attributes,
+            Some(place) => &mut self.world.locations[place as usize].attributes,
+        };
+        set_attribute(attributes, name, value);
+        let trigger = Trigger::change(cause, at);
+        for (device, rule) in affected {
+            self.round(device, rule, at, trigger, &[], device, out);
         }
     }
 
@@ -162,26 +173,17 @@ impl Engine {
         all.filter(|(_, device)| device.tenant == tenant).map(|(index, _)| index).collect()
     }
 
-    /// Runs the rules of a device whose limits come from an attribute.
-    fn reevaluate(
-        &mut self,
-        device: u32,
-        attribute: u32,
-        at: i64,
-        trigger: Trigger,
-        out: &mut Vec<Transition>,
-    ) {
+    /// The rules of a device whose limits come from an attribute.
+    fn rules_on_attribute(&self, device: u32, attribute: u32) -> Vec<u32> {
         let class = self.world.device(device).class as usize;
-        let rules = &self.world.tenant_of(device).classes[class].rules;
+        let Some(class) = self.world.tenant_of(device).classes.get(class) else {
+            return Vec::new();
+        };
         let looks = |rule: &u32| {
             let rule = self.rules[*rule as usize].as_ref();
             rule.is_some_and(|rule| rule.attributes.contains(&attribute))
         };
-        let affected: Vec<u32> = rules.iter().copied().filter(looks).collect();
-        for rule in affected {
-            self.fire_rule_due(device, rule, at, out);
-            self.round(device, rule, at, trigger, &[], device, out);
-        }
+        class.rules.iter().copied().filter(looks).collect()
     }
 
     fn deed(&mut self, deed: &Deed<'_>, out: &mut Vec<Transition>) {
@@ -194,8 +196,13 @@ impl Engine {
             AlarmAction::Comment { text } => TransitionKind::Commented { text: text.clone() },
             AlarmAction::Assign { to } => TransitionKind::Assigned { to: to.clone() },
         };
-        let found = deed.device.and_then(|device| self.find_alarm(device, deed.alarm));
-        let Some((device, place)) = found else {
+        let find = |engine: &Self| engine.find_alarm(deed.device?, deed.alarm);
+        if let Some((device, place)) = find(self) {
+            // It may have ended before somebody did something to it.
+            let rule = self.states.get(place).rule;
+            self.fire_rule_due(device, rule, deed.at.0, out);
+        }
+        let Some((device, place)) = find(self) else {
             // The alarm is over, or a system's: only what can be done to such a
             // one is told, and the store sees to what was so already.
             let over = !matches!(
@@ -246,6 +253,7 @@ impl Engine {
             }
             None => Vec::new(),
         };
+        self.fire_before_change(id, &compiled, at, out);
         let old = self.profiles.remove(&id).map_or_else(Vec::new, |profile| profile.rules);
         let (rules, changed) = self.place_rules(&old, compiled);
         self.profiles.insert(id, Profile { tenant, version, document, rules: rules.clone() });
@@ -264,6 +272,8 @@ impl Engine {
         for device in devices {
             self.end_rules_that_are_gone(device, &old, at, trigger, out);
             self.begin_changed_rules(device, &changed, at, trigger, out);
+            // Its lateness may be another.
+            self.queue(device);
         }
         for rule in old {
             if !rules.contains(&rule) {
@@ -271,6 +281,30 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Fires what was due under the rules that a new version changes or drops.
+    fn fire_before_change(
+        &mut self,
+        profile: ProfileId,
+        compiled: &[Rule],
+        at: i64,
+        out: &mut Vec<Transition>,
+    ) {
+        let Some(profile) = self.profiles.get(&profile) else { return };
+        let stays = |place: &u32| {
+            let rule = self.rules[*place as usize].as_ref();
+            rule.is_some_and(|rule| {
+                compiled.iter().any(|new| new.id == rule.id && new.source == rule.source)
+            })
+        };
+        let touched: Vec<u32> =
+            profile.rules.iter().copied().filter(|place| !stays(place)).collect();
+        for device in 0..u32::try_from(self.world.devices.len()).unwrap_or(u32::MAX) {
+            for &rule in &touched {
+                self.fire_rule_due(device, rule, at, out);
+            }
+        }
     }
 
     /// Gives compiled rules their places: a rule keeps its place by its key, and
@@ -321,7 +355,7 @@ impl Engine {
     }
 
     /// A changed rule keeps its alarm, starts its timers and counters anew, and
-    /// is run again where it had something going.
+    /// is run again.
     fn begin_changed_rules(
         &mut self,
         device: u32,
@@ -331,30 +365,19 @@ impl Engine {
         out: &mut Vec<Transition>,
     ) {
         for &index in changed {
-            let Ok(place) = self.world.device(device).state_place(index) else { continue };
-            let entry = self.world.device(device).states[place];
-            let Some(rule) = &self.rules[index as usize] else { continue };
-            if entry.state == state::NONE {
+            if !self.is_for(device, index) {
+                // It looks at other devices now, and belongs to one of them.
+                self.end_rule(device, index, ClearReason::RuleRemoved, at, trigger, out);
                 continue;
             }
-            let old = self.states.get_mut(entry.state);
-            let mut fresh = RuleState::new(rule, device, index, old.at);
-            fresh.alarm = old.alarm.take();
-            fresh.on = old.on.take();
-            fresh.cleared_at = old.cleared_at;
-            if fresh.alarm.is_some() != fresh.on.is_some() {
-                // It was flapping, and the rule's own view was off.
-                fresh.on = fresh.alarm.as_ref().map(|alarm| {
-                    Box::new(super::state::On {
-                        severity: alarm.severity,
-                        since: old.at,
-                        last_true: old.at,
-                        clear_since: None,
-                        latched: false,
-                    })
-                });
+            if let Ok(place) = self.world.device(device).state_place(index) {
+                let entry = self.world.device(device).states[place];
+                if let (Some(rule), true) =
+                    (&self.rules[index as usize], entry.state != state::NONE)
+                {
+                    self.states.get_mut(entry.state).begin_anew(rule);
+                }
             }
-            *old = fresh;
             self.round(device, index, at, trigger, &[], device, out);
         }
     }
@@ -406,7 +429,7 @@ fn do_to(
             if let Some(alarm) = &rule_state.alarm {
                 out.push(scene.transition(alarm, kind, deed.at.0, trigger));
             }
-            let at = rule_state.at;
+            let at = rule_state.at.max(deed.at.0);
             scene.turn_off(rule_state, at);
             scene.forget(rule_state, count, deed.at.0, trigger, out);
         }

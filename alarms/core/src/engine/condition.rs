@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, Trigger, View};
 use super::state::{RuleState, Temporal};
-use crate::program::{Condition, Holds, Kind, Shift};
+use crate::program::{Condition, Holds, Kind, Shift, Window};
 
 /// What became of a condition in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,29 +24,30 @@ impl Scene<'_> {
         shift: Shift,
         trigger: Trigger,
     ) -> Verdict {
-        let until = self.scheduled(state, condition, at, shift);
+        let window = self.scheduled(state, condition, at, shift);
         let Some(slot) = condition.slot else {
-            return if until.is_some() { Verdict::True } else { Verdict::False };
+            return if window.is_some() { Verdict::True } else { Verdict::False };
         };
         let temporal = &mut state.conditions[slot];
-        let Some(until) = until else {
+        let Some(window) = window else {
             temporal.reset();
             return Verdict::False;
         };
         match condition.kind {
             Kind::Simple => Verdict::True,
-            Kind::Duration(length) => duration(temporal, at, length, until, trigger),
+            Kind::Duration(length) => duration(temporal, at, length, window, trigger),
             Kind::Repeating { times, within } => {
-                if at >= temporal.until {
-                    temporal.reset();
+                let times_so_far = temporal.times.get_or_insert_default();
+                // What counted before the schedule was off counts no longer.
+                while times_so_far.front().is_some_and(|first| *first < window.from) {
+                    times_so_far.pop_front();
                 }
-                temporal.until = until;
-                repeating(temporal.times.get_or_insert_default(), at, times, within, trigger)
+                repeating(times_so_far, at, times, within, trigger)
             }
         }
     }
 
-    /// When the condition's schedule ends, if it is on and the tree holds.
+    /// The schedule's window around `at`, if it is on and the tree holds.
     /// Notes in the state when to look again.
     #[inline]
     pub fn scheduled(
@@ -55,7 +56,7 @@ impl Scene<'_> {
         condition: &Condition,
         at: i64,
         shift: Shift,
-    ) -> Option<i64> {
+    ) -> Option<Window> {
         let view = View { scene: *self, histories: &state.histories };
         let mut holds = Holds::new(at, shift);
         let held = holds.tree(&condition.tree, &view);
@@ -64,7 +65,7 @@ impl Scene<'_> {
         if !held {
             return None;
         }
-        let Some(schedule) = &condition.schedule else { return Some(i64::MAX) };
+        let Some(schedule) = &condition.schedule else { return Some(Window::ALWAYS) };
         let zone = self.world.location_of(self.device).zone;
         let window = schedule.window(self.zones, zone, at);
         if !window.active {
@@ -73,7 +74,7 @@ impl Scene<'_> {
             state.wake = state.wake.min(window.until);
             return None;
         }
-        Some(window.until)
+        Some(window)
     }
 }
 
@@ -81,14 +82,16 @@ fn duration(
     temporal: &mut Temporal,
     at: i64,
     length: i64,
-    until: i64,
+    window: Window,
     trigger: Trigger,
 ) -> Verdict {
-    if !temporal.is_pending() || at >= temporal.until {
+    if !temporal.is_pending() {
         temporal.since = at;
         temporal.last = at;
+    } else {
+        // It held all the time, but the schedule may have been off in between.
+        temporal.since = temporal.since.max(window.from);
     }
-    temporal.until = until;
     if trigger.reading {
         temporal.last = at;
     }

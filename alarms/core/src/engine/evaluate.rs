@@ -8,6 +8,9 @@ use super::world::Cell;
 use super::{Engine, KeyIndex, state, timers};
 use crate::program::Touch;
 
+/// (device, rule) pairs that look at another device.
+type Watchers = SmallVec<[(u32, u32); 16]>;
+
 impl Engine {
     /// Evaluates a group at its own time.
     pub(super) fn take_in(
@@ -18,6 +21,11 @@ impl Engine {
         values: &[(KeyIndex, Value<'_>)],
         out: &mut Vec<Transition>,
     ) {
+        let watched = self.world.device(index).watched;
+        let watchers = if watched { self.watchers(index, at, values) } else { SmallVec::new() };
+        for &(owner, rule) in &watchers {
+            self.interrupt_gap(owner, rule, at);
+        }
         let device = &self.world.devices[index as usize];
         let due = device.deadline <= at;
         if due {
@@ -30,6 +38,9 @@ impl Engine {
                 self.fire_due(index, at, out);
             }
         }
+        for &(owner, rule) in &watchers {
+            self.fire_rule_due(owner, rule, at, out);
+        }
         let mut touches = std::mem::take(&mut self.touches);
         touches.clear();
         self.put(index, at, values, &mut touches);
@@ -40,7 +51,7 @@ impl Engine {
             if !due && !trigger.after_silence {
                 self.interrupt_gaps(index, values, at);
             }
-            self.evaluate(index, at, trigger, &touches, out);
+            self.evaluate(index, at, trigger, &touches, &watchers, out);
         }
         self.touches = touches;
     }
@@ -94,10 +105,11 @@ impl Engine {
         at: i64,
         trigger: Trigger,
         touches: &[Touch],
+        watchers: &[(u32, u32)],
         out: &mut Vec<Transition>,
     ) {
         let device = &self.world.devices[index as usize];
-        let (watched, tenant, class) = (device.watched, device.tenant, device.class);
+        let (tenant, class) = (device.tenant, device.class);
         if let [touch] = touches {
             let mut place = 0;
             while let Some(rule) = self.world.rule(tenant, class, touch.list, place) {
@@ -118,34 +130,34 @@ impl Engine {
             }
             self.affected = affected;
         }
-        if watched {
-            self.evaluate_watchers(index, at, trigger, touches, out);
+        let trigger = Trigger { after_silence: false, ..trigger };
+        for &(owner, rule) in watchers {
+            self.round(owner, rule, at, trigger, touches, index, out);
         }
     }
 
-    /// Runs the rules of other devices that look at a touched key of this one.
-    fn evaluate_watchers(
-        &mut self,
-        index: u32,
-        at: i64,
-        trigger: Trigger,
-        touches: &[Touch],
-        out: &mut Vec<Transition>,
-    ) {
-        let location = &self.world.locations[self.world.devices[index as usize].location as usize];
-        let mut watchers: SmallVec<[(u32, u32); 16]> = SmallVec::new();
-        for touch in touches {
-            watchers
-                .extend(location.watchers.get(&(index, touch.key)).into_iter().flatten().copied());
+    /// The rules of other devices that look at what is new of this one.
+    fn watchers(&self, index: u32, at: i64, values: &[(KeyIndex, Value<'_>)]) -> Watchers {
+        let mut watchers: Watchers = SmallVec::new();
+        let device = &self.world.devices[index as usize];
+        let location = &self.world.locations[device.location as usize];
+        let class = &self.world.tenants[device.tenant as usize].classes[device.class as usize];
+        let fresh = |(key, value): &&(KeyIndex, Value<'_>)| {
+            device.cell(key.0).is_none_or(|cell| cell.takes(at, *value))
+        };
+        for (key, _) in values.iter().filter(fresh) {
+            watchers.extend(location.watchers.get(&(index, key.0)).into_iter().flatten().copied());
         }
         watchers.sort_unstable();
         watchers.dedup();
-        let trigger = Trigger { after_silence: false, ..trigger };
-        for (owner, rule) in watchers {
-            self.interrupt_gap(owner, rule, at);
-            self.fire_rule_due(owner, rule, at, out);
-            self.round(owner, rule, at, trigger, touches, index, out);
-        }
+        // Its own rules that name it run once, with those that do not.
+        let runs = |rule: u32| {
+            let of =
+                |(key, _): &(KeyIndex, Value<'_>)| class.list(class.list_of(key.0)).contains(&rule);
+            values.iter().filter(fresh).any(of)
+        };
+        watchers.retain(|(owner, rule)| *owner != index || !runs(*rule));
+        watchers
     }
 
     /// One round of one rule of one device. `source` is the device that the
@@ -172,13 +184,10 @@ impl Engine {
         let (place, state_index) = match (place, known) {
             (Ok(place), Some(entry)) if entry.state != state::NONE => (place, entry.state),
             (place, known) => {
-                let since = known.map_or(i64::MIN, |entry| entry.at);
+                let ended = known.map_or(i64::MIN, |entry| entry.at);
                 let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, index);
+                let since = scene.rest_until(ended, at);
                 if rule.stateless_when_idle && !scene.stirs(at.max(since)) {
-                    if let Ok(place) = place {
-                        let entry = &mut self.world.devices[index as usize].states[place];
-                        entry.at = entry.at.max(at);
-                    }
                     return;
                 }
                 let state = self.states.begin(rule, index, rule_index, since);

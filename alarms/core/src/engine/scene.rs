@@ -113,6 +113,20 @@ impl<'a> Scene<'a> {
         Some((&cell.value, cell.at))
     }
 
+    /// The time before which a rule at rest can't begin anything: the end of
+    /// what it had going last, and the latest reading of its keys.
+    #[inline]
+    pub fn rest_until(&self, ended: i64, at: i64) -> i64 {
+        match self.rule.keys.as_slice() {
+            // The one key's reading is what it begins with.
+            [key] if self.last(key).is_some_and(|(_, of)| of == at) => ended,
+            keys => {
+                let times = keys.iter().filter_map(|key| self.last(key));
+                times.map(|(_, of)| of).fold(ended, i64::max)
+            }
+        }
+    }
+
     /// True when a rule at rest has something to do at `at`: a raise condition
     /// holds, or may come to hold with no input.
     pub fn stirs(&self, at: i64) -> bool {

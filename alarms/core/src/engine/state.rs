@@ -19,7 +19,7 @@ pub(crate) struct Entry {
     pub rule: u32,
     #[serde(with = "present")]
     pub state: u32,
-    /// The time of its latest round.
+    /// The time of its latest round with a state.
     pub at: i64,
 }
 
@@ -67,21 +67,18 @@ pub(crate) struct Temporal {
     pub since: i64,
     /// The last reading while true.
     pub last: i64,
-    /// When its schedule next ends.
-    pub until: i64,
     /// The readings that count, the oldest first; durations have none.
     pub times: Option<Box<VecDeque<i64>>>,
 }
 
 impl Temporal {
     pub const fn new() -> Self {
-        Self { since: i64::MIN, last: i64::MIN, until: i64::MAX, times: None }
+        Self { since: i64::MIN, last: i64::MIN, times: None }
     }
 
     pub fn reset(&mut self) {
         self.since = i64::MIN;
         self.last = i64::MIN;
-        self.until = i64::MAX;
         if let Some(times) = &mut self.times {
             times.clear();
         }
@@ -170,6 +167,25 @@ impl RuleState {
         self.reset_conditions();
         self.histories.clear();
         self.histories.extend(rule.histories.iter().map(|spec| History::new(spec.kind)));
+    }
+
+    /// The rule was edited: the alarm stays, timers and counters begin anew.
+    pub fn begin_anew(&mut self, rule: &Rule) {
+        let fresh = Self::new(rule, self.device, self.rule, self.at);
+        let old = std::mem::replace(self, fresh);
+        (self.alarm, self.on, self.cleared_at) = (old.alarm, old.on, old.cleared_at);
+        if self.on.is_none()
+            && let Some(alarm) = &self.alarm
+        {
+            // It was flapping, and the rule's own view was off.
+            self.on = Some(Box::new(On {
+                severity: alarm.severity,
+                since: old.at,
+                last_true: old.at,
+                clear_since: None,
+                latched: false,
+            }));
+        }
     }
 
     /// All timers and counters as if nothing had been; the alarm is the caller's.

@@ -27,8 +27,10 @@ impl Engine {
             }
             device.queued = i64::MAX;
             self.world.devices[index as usize].deadline = self.earliest(index);
-            let Some(wake) = self.wake_of(index) else { continue };
-            if wake <= self.clock {
+            let Some(true_wake) = self.wake_of(index) else { continue };
+            // One that turns out to be due later waits for its turn, so that the
+            // order is that of the state and not of how it came about.
+            if true_wake <= wake {
                 let lateness = self.lateness(index);
                 let horizon =
                     self.clock.saturating_sub(self.options.grace_ms).saturating_sub(lateness);

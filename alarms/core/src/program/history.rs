@@ -109,6 +109,20 @@ impl Delta {
         }
     }
 
+    /// What was said at `at` was corrected to no number.
+    fn withdraw(&mut self, at: i64) {
+        if at != self.last {
+            return;
+        }
+        let later = self.later.as_mut();
+        if later.and_then(|later| later.pop_back()).is_none() {
+            self.oldest = (NEVER, 0.0);
+        }
+        let newest = self.later.as_ref().and_then(|later| later.back());
+        self.last = newest.map_or(self.oldest.0, |(at, _)| *at);
+        self.part_until = NEVER;
+    }
+
     fn begin_part(&mut self, window: i64, at: i64) {
         let length = (window / DELTA_PARTS).max(1);
         self.last = at;
@@ -138,11 +152,10 @@ impl History {
     #[allow(clippy::cast_precision_loss, reason = "milliseconds between readings fit a float")]
     pub fn touch(&mut self, kind: HistoryKind, touch: &Touch) {
         match (self, kind) {
-            (Self::Delta(delta), HistoryKind::Delta(window)) => {
-                if let Some(number) = touch.number {
-                    delta.touch(window, touch.at, number);
-                }
-            }
+            (Self::Delta(delta), HistoryKind::Delta(window)) => match touch.number {
+                Some(number) => delta.touch(window, touch.at, number),
+                None => delta.withdraw(touch.at),
+            },
             (Self::Rate { before, rate }, _) => {
                 // A correction of the last reading leaves the one before it.
                 if touch.old_at != Some(touch.at) {

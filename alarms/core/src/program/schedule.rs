@@ -56,6 +56,11 @@ pub(crate) struct Window {
     pub until: i64,
 }
 
+impl Window {
+    /// That of no schedule.
+    pub const ALWAYS: Self = Self { active: true, from: i64::MIN, until: i64::MAX };
+}
+
 #[derive(Debug)]
 pub(crate) struct Schedule {
     /// None stands for the zone of the device's location.
@@ -90,14 +95,19 @@ impl Schedule {
             // Outside the calendar's years nothing is on schedule.
             return Window { active: false, from: i64::MIN, until: i64::MAX };
         };
+        if self.from == self.to && self.days == [true; 7] {
+            return Window::ALWAYS;
+        }
         let today = now.to_zoned(zone.clone()).date();
         let mut before = i64::MIN;
         // Eight days reach the same weekday of next week; a day before today
         // may still run.
-        for offset in -8i32..=8 {
-            let Some((start, end)) = self.run(zone, today, offset) else {
-                continue;
-            };
+        let mut runs = (-8i32..=8).filter_map(|offset| self.run(zone, today, offset)).peekable();
+        while let Some((start, mut end)) = runs.next() {
+            // Runs of neighbouring days touch when `from` equals `to`.
+            while let Some((_, next_end)) = runs.next_if(|(next, _)| *next <= end) {
+                end = end.max(next_end);
+            }
             if start <= at && at < end {
                 return Window { active: true, from: start, until: end };
             }
@@ -110,7 +120,6 @@ impl Schedule {
     }
 
     /// The run that starts `offset` days from `today`, if that day has one.
-    /// Runs of neighbouring days touch when `from` equals `to`.
     fn run(&self, zone: &TimeZone, today: Date, offset: i32) -> Option<(i64, i64)> {
         let day = today.checked_add(i64::from(offset).days()).ok()?;
         if !self.days[monday_first(day.weekday())] {

@@ -26,11 +26,14 @@ struct Raise {
 const NOW: i64 = 10 * 24 * HOUR_MS;
 
 fn raise() -> impl Strategy<Value = Raise> {
-    // Dense in places, so that floods and chattering come about.
+    // Dense in places and on a coarse grid, so that floods and chattering come
+    // about, and exactly at their bounds.
     let at = prop_oneof![
-        0..NOW,
-        (0..6i64, 0..3 * PERIOD_MS).prop_map(|(day, ms)| day * 24 * HOUR_MS + ms),
-        (0..4i64, 0..90_000i64).prop_map(|(day, ms)| day * 24 * HOUR_MS + HOUR_MS + ms),
+        1 => 0..NOW,
+        4 => (0..2i64, 0..90i64).prop_map(|(day, step)| day * 24 * HOUR_MS + step * 20_000),
+        2 => (0..2i64, 0..8i64).prop_map(|(day, step)| {
+            day * 24 * HOUR_MS + 2 * HOUR_MS + step * 15_000
+        }),
     ];
     let after = || prop_oneof![0..2 * MOMENT_MS, 0..5 * HOUR_MS, 0..3 * 24 * HOUR_MS];
     (
@@ -190,7 +193,7 @@ proptest! {
     #[test]
     fn the_figures_are_those_of_a_count_by_hand(
         raises in proptest::collection::vec(raise(), 0..120),
-        from in 0..24 * HOUR_MS,
+        from in prop_oneof![Just(0i64), 0..24 * HOUR_MS],
         span in 1..12 * 24 * HOUR_MS,
         location in proptest::option::of(1..3u64),
     ) {

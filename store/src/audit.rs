@@ -17,6 +17,10 @@ use crate::{AlarmStore, Directory, DirectoryError};
 /// Events that are carried at once.
 pub(crate) const CARRIED_AT_ONCE: usize = 1_000;
 
+/// The pause behind a carrying, so that many changes share one: each costs
+/// both databases an fsync.
+const PACE: Duration = Duration::from_millis(100);
+
 /// The pause before a failed carrying is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -87,6 +91,7 @@ pub async fn keep_carrying(directory: Directory, alarms: AlarmStore) {
         changed.mark_unchanged();
         match carry(&directory, &alarms).await {
             Ok(_) => {
+                tokio::time::sleep(PACE).await;
                 if changed.changed().await.is_err() {
                     return;
                 }

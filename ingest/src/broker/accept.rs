@@ -244,6 +244,8 @@ async fn admit(
     // nobody to disconnect.
     let is_current = node.is_current(&router);
     let (true, Some(tenancy)) = (is_current, node.tenancy(router.tenant)) else {
+        let lookup = Some(router.credentials.lookup_key());
+        tell(node, peer, lookup, &handle.client_id, Some(logins::reason_of(AuthError::Disabled)));
         answer(node, &mut socket, Some(version), Refused::NotAuthorized).await;
         return Err(Attempt::Disabled);
     };

@@ -251,8 +251,12 @@ async fn a_record_that_cannot_be_read_stops_its_partition_loudly_and_no_other() 
     let node = Node::start(dir.path(), open_journal(&dir, 2));
     let (bad, good) = (PartitionId(0), PartitionId(1));
     node.submit_readings(bad, 0, 10).await;
-    let garbage =
-        Record { kind: RecordKind::Readings, rows: 1, payload: Bytes::from_static(b"garbage"), decoded: None };
+    let garbage = Record {
+        kind: RecordKind::Readings,
+        rows: 1,
+        payload: Bytes::from_static(b"garbage"),
+        decoded: None,
+    };
     node.journal.submit(bad, garbage).await.unwrap().await.unwrap();
     node.submit_readings(bad, 10, 10).await;
     wait_until("the partition stops", || node.recorder.status()[0].stopped.is_some()).await;

@@ -21,11 +21,12 @@ mod outcome;
 mod plan;
 mod unit;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alarm_core::Report;
 use alarm_core::limits::DEFAULT_GRACE_MS;
+use alarm_core::{KeyIndex, Report};
 use schema::{AlarmProfile, LocationId, ProfileId, TenantId, TimestampMs};
 use store::Store;
 use store::alarms::{AlarmQuery, AlarmStoreError};
@@ -185,7 +186,9 @@ pub async fn backtest(
     }
     let looks = looks(&query)?;
     let course = Arc::new(course(&query, &looks, options));
-    let plan = plan::plan(store, query.tenant, query.locations.as_deref(), &looks).await?;
+    let mut names = course.engine(&mut Vec::new())?;
+    let locations = query.locations.as_deref();
+    let plan = plan::plan(store, query.tenant, locations, &looks, &mut names).await?;
     control.set_series(plan.series);
     let (history, shared, control_of_run) =
         (store.history().clone(), course.clone(), control.clone());
@@ -243,6 +246,11 @@ fn course(query: &BacktestQuery, looks: &[Looks], options: BacktestOptions) -> C
     let warm_up_ms = query.warm_up_ms.unwrap_or(longest.max(MIN_WARM_UP_MS)).min(MAX_WARM_UP_MS);
     let lateness = |looks: &Looks| looks.document.lateness.map_or(0, |lateness| lateness.0);
     let ids = query.profiles.iter().map(|(id, _)| *id);
+    let mut keys: BTreeSet<Arc<str>> = BTreeSet::new();
+    for Looks { mentions, .. } in looks {
+        keys.extend(mentions.own.iter().cloned());
+        keys.extend(mentions.others.iter().map(|(_, key)| key.clone()));
+    }
     Course {
         tenant: query.tenant,
         profiles: ids.zip(looks).map(|(id, looks)| (id, 1, looks.document.clone())).collect(),
@@ -251,13 +259,14 @@ fn course(query: &BacktestQuery, looks: &[Looks], options: BacktestOptions) -> C
         to: query.to,
         lateness_ms: looks.iter().map(lateness).max().unwrap_or(0),
         grace_ms: options.grace_ms,
+        keys: keys.into_iter().collect(),
     }
 }
 
 /// Runs all units on some threads; gives what they gathered and their readings.
 fn run_units(
     course: &Course,
-    view: &HistoryView,
+    view: &HistoryView<KeyIndex>,
     units: &[unit::Unit],
     options: BacktestOptions,
     control: &Control,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use alarm_core::DeviceDescription;
+use alarm_core::{DeviceDescription, Engine, KeyIndex};
 use hashbrown::HashMap;
 use schema::{AlarmProfile, Device, DeviceId, LocationId, TenantId};
 use store::history::ScanDevice;
@@ -25,7 +25,7 @@ pub(super) struct Looks {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// In the order of the units and of their devices.
-    pub devices: Vec<ScanDevice>,
+    pub devices: Vec<ScanDevice<KeyIndex>>,
     pub units: Vec<Unit>,
     pub locations: u64,
     pub series: u64,
@@ -38,6 +38,7 @@ pub(super) async fn plan(
     tenant: TenantId,
     locations: Option<&[LocationId]>,
     looks: &[Looks],
+    engine: &mut Engine,
 ) -> Result<Plan, BacktestError> {
     let directory = store.directory();
     let mut by_location: BTreeMap<LocationId, Vec<Arc<Entry<Device>>>> = BTreeMap::new();
@@ -60,7 +61,7 @@ pub(super) async fn plan(
     }
     let attributes: BTreeSet<Arc<str>> =
         looks.iter().flat_map(|looks| looks.mentions.attributes.iter().cloned()).collect();
-    let mut planner = Planner { plan: Plan::default(), lists: HashMap::new() };
+    let mut planner = Planner { plan: Plan::default(), lists: HashMap::new(), engine };
     for (location, mut devices) in by_location {
         devices.sort_by_key(|device| device.id);
         planner.location(directory, location, &devices, looks)?;
@@ -75,13 +76,17 @@ pub(super) async fn plan(
     Ok(plan)
 }
 
-struct Planner {
+type Keys = Arc<[(Arc<str>, KeyIndex)]>;
+
+struct Planner<'a> {
     plan: Plan,
     /// Devices of a kind share their list of keys.
-    lists: HashMap<BTreeSet<Arc<str>>, Arc<[Arc<str>]>>,
+    lists: HashMap<BTreeSet<Arc<str>>, Keys>,
+    /// Gives keys their places, the same as in the engine of each unit.
+    engine: &'a mut Engine,
 }
 
-impl Planner {
+impl Planner<'_> {
     fn location(
         &mut self,
         directory: &Directory,
@@ -90,7 +95,7 @@ impl Planner {
         looks: &[Looks],
     ) -> Result<(), BacktestError> {
         let Some(place) = directory.location(location) else { return Ok(()) };
-        let mut found: Vec<(UnitDevice, Arc<[Arc<str>]>)> = Vec::new();
+        let mut found: Vec<(UnitDevice, Keys)> = Vec::new();
         let mut together = false;
         for device in devices {
             let (keys, looked_at) = keys(device, devices, looks);
@@ -98,7 +103,7 @@ impl Planner {
                 continue;
             }
             together |= looked_at;
-            let list = keys.iter().cloned().collect();
+            let list = keys.iter().map(|key| (key.clone(), self.engine.key(key))).collect();
             let list = self.lists.entry(keys).or_insert(list).clone();
             let description = DeviceDescription {
                 device: DeviceId(device.id),

@@ -7,14 +7,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use alarm_core::{
-    DeviceDescription, DeviceIndex, Engine, EngineOptions, KeyIndex, Readings, Report,
-};
+use alarm_core::{DeviceDescription, DeviceIndex, Engine, EngineOptions, KeyIndex, Readings};
 use schema::{
     AlarmProfile, Cause, Command, CommandBody, Position, ProfileId, TenantId, TimestampMs,
     Transition, Value,
 };
-use smallvec::SmallVec;
 use store::history::{DEFAULT_SCAN_BYTES, HistoryView, ScanGroup};
 
 use super::BacktestError;
@@ -23,9 +20,6 @@ use super::gather::Gather;
 
 /// Groups between two looks at whether somebody has cancelled.
 const GROUPS_BETWEEN_LOOKS: u32 = 4_096;
-
-/// Values of a group that need no memory of their own.
-const INLINE_VALUES: usize = 16;
 
 /// A device with what the engine is told of it.
 #[derive(Clone, Debug)]
@@ -56,6 +50,27 @@ pub(super) struct Course {
     pub to: TimestampMs,
     pub lateness_ms: i64,
     pub grace_ms: i64,
+    /// All keys that are read. Each engine is told of them in this order, so
+    /// that a key has one place in all of them.
+    pub keys: Vec<Arc<str>>,
+}
+
+impl Course {
+    /// An engine with the profiles in force and all keys known.
+    pub fn engine(&self, out: &mut Vec<Transition>) -> Result<Engine, BacktestError> {
+        let mut engine = Engine::new(EngineOptions { grace_ms: self.grace_ms });
+        for key in &self.keys {
+            engine.key(key);
+        }
+        for (row, (profile, version, body)) in (0u32..).zip(&self.profiles) {
+            let (profile, version, body) = (*profile, *version, body.clone());
+            let body = CommandBody::ProfileSaved { profile, version, body };
+            let command = Command { at: self.warm_up_from, tenant: self.tenant, body };
+            let cause = Cause::Record { position: Position(0), row };
+            engine.command(&command, cause, out).map_err(BacktestError::Invalid)?;
+        }
+        Ok(engine)
+    }
 }
 
 /// A unit on its way.
@@ -63,9 +78,6 @@ struct Run<'a> {
     unit: &'a Unit,
     engine: Engine,
     met: Vec<Option<DeviceIndex>>,
-    /// The engine's keys for the keys of each device, the same for all that
-    /// share a list.
-    keys: Vec<Arc<[KeyIndex]>>,
     groups: u64,
     readings: u64,
     out: Vec<Transition>,
@@ -74,12 +86,12 @@ struct Run<'a> {
 /// Evaluates a unit; gives its readings.
 pub(super) fn run(
     course: &Course,
-    view: &HistoryView,
+    view: &HistoryView<KeyIndex>,
     unit: &Unit,
     control: &Control,
     gather: &mut Gather,
 ) -> Result<u64, BacktestError> {
-    let mut run = Run::new(course, view, unit)?;
+    let mut run = Run::new(course, unit)?;
     let places: Vec<usize> = unit.devices.iter().map(|device| device.place).collect();
     let mut share = Share::new(control, unit.series, (course.warm_up_from, course.to));
     let mut until_look = GROUPS_BETWEEN_LOOKS;
@@ -112,34 +124,14 @@ pub(super) fn run(
 }
 
 impl<'a> Run<'a> {
-    fn new(course: &Course, view: &HistoryView, unit: &'a Unit) -> Result<Self, BacktestError> {
-        let mut engine = Engine::new(EngineOptions { grace_ms: course.grace_ms });
+    fn new(course: &Course, unit: &'a Unit) -> Result<Self, BacktestError> {
         let mut out = Vec::new();
-        for (row, (profile, version, body)) in (0u32..).zip(&course.profiles) {
-            let (profile, version, body) = (*profile, *version, body.clone());
-            let body = CommandBody::ProfileSaved { profile, version, body };
-            let command = Command { at: course.warm_up_from, tenant: course.tenant, body };
-            let cause = Cause::Record { position: Position(0), row };
-            engine
-                .command(&command, cause, &mut out)
-                .map_err(|report: Report| BacktestError::Invalid(report))?;
-        }
-        let mut keys: Vec<Arc<[KeyIndex]>> = Vec::with_capacity(unit.devices.len());
-        for (number, device) in unit.devices.iter().enumerate() {
-            let names = &view.devices()[device.place].keys;
-            let before = number.checked_sub(1).filter(|before| {
-                Arc::ptr_eq(&view.devices()[unit.devices[*before].place].keys, names)
-            });
-            keys.push(match before {
-                Some(before) => keys[before].clone(),
-                None => names.iter().map(|name| engine.key(name)).collect(),
-            });
-        }
+        let engine = course.engine(&mut out)?;
         let met = vec![None; unit.devices.len()];
-        Ok(Self { unit, engine, met, keys, groups: 0, readings: 0, out })
+        Ok(Self { unit, engine, met, groups: 0, readings: 0, out })
     }
 
-    fn group(&mut self, group: &ScanGroup<'_>) {
+    fn group(&mut self, group: &ScanGroup<'_, KeyIndex>) {
         let number = group.device - self.unit.devices[0].place;
         self.groups += 1;
         let cause = Cause::Record { position: Position(self.groups), row: 0 };
@@ -147,12 +139,9 @@ impl<'a> Run<'a> {
             Some(device) => device,
             None => self.meet(number, group.at, cause),
         };
-        let keys = &self.keys[number];
-        let values: SmallVec<[(KeyIndex, Value<'_>); INLINE_VALUES]> =
-            group.values.iter().map(|(key, value)| (keys[*key as usize], *value)).collect();
-        self.readings += values.len() as u64;
-        let readings =
-            Readings { device, at: group.at, received_at: group.at, cause, values: &values };
+        self.readings += group.values.len() as u64;
+        let ScanGroup { at, values, .. } = *group;
+        let readings = Readings { device, at, received_at: at, cause, values };
         self.engine.readings(&readings, &mut self.out);
     }
 

@@ -7,33 +7,34 @@ use std::ops::ControlFlow;
 
 use schema::{TimestampMs, Value, ValueKind};
 
-use super::ScanGroup;
+use super::slices::Slice;
+use super::{ScanDevice, ScanGroup};
 use crate::history::rows::{Row, Rows};
 
 /// The rows of one series in one slice of time, each time once.
 #[derive(Debug)]
-pub(super) struct Lane<'a> {
+pub(super) struct Lane<'a, K> {
     /// The device's place in the scan.
     pub device: u32,
-    /// The key's place in its device's keys.
-    pub key: u32,
+    /// What the caller calls the key.
+    pub key: K,
     pub rows: &'a [Row],
     /// What the rows' texts lie in.
     pub texts: &'a Rows,
 }
 
 /// The series of one device, and its next time.
-struct Stream<'a, 'b> {
-    lanes: &'b mut [Lane<'a>],
+struct Stream<'a, 'b, K> {
+    lanes: &'b mut [Lane<'a, K>],
 }
 
-impl<'a> Stream<'a, '_> {
+impl<'a, K: Copy> Stream<'a, '_, K> {
     fn next_at(&self) -> Option<i64> {
         self.lanes.iter().filter_map(|lane| lane.rows.first()).map(|row| row.observed_at).min()
     }
 
     /// Takes the values at `at`; gives the next time.
-    fn take(&mut self, at: i64, values: &mut Vec<(u32, Value<'a>)>) -> Option<i64> {
+    fn take(&mut self, at: i64, values: &mut Vec<(K, Value<'a>)>) -> Option<i64> {
         let mut next = None;
         for lane in &mut *self.lanes {
             let Some((first, rest)) = lane.rows.split_first() else { continue };
@@ -50,13 +51,14 @@ impl<'a> Stream<'a, '_> {
 }
 
 /// Gives out all of a slice.
-pub(super) fn groups(
-    slice: &super::slices::Slice<'_>,
+pub(super) fn groups<K: Copy>(
+    slice: &Slice<'_>,
+    known: &[ScanDevice<K>],
     devices: &[usize],
-    visit: &mut impl FnMut(&ScanGroup<'_>) -> ControlFlow<()>,
+    visit: &mut impl FnMut(&ScanGroup<'_, K>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let mut lanes = slice.lanes();
-    let mut streams: Vec<(u32, Stream<'_, '_>)> = Vec::new();
+    let mut lanes = slice.lanes(|device, key| known[devices[device as usize]].keys[key as usize].1);
+    let mut streams: Vec<(u32, Stream<'_, '_, K>)> = Vec::new();
     for of_device in lanes.chunk_by_mut(|a, b| a.device == b.device) {
         let device = of_device[0].device;
         streams.push((device, Stream { lanes: of_device }));
@@ -65,7 +67,7 @@ pub(super) fn groups(
         .zip(&streams)
         .filter_map(|(place, (_, stream))| stream.next_at().map(|at| Reverse((at, place))))
         .collect();
-    let mut values: Vec<(u32, Value<'_>)> = Vec::new();
+    let mut values: Vec<(K, Value<'_>)> = Vec::new();
     while let Some(mut top) = heap.peek_mut() {
         let Reverse((at, place)) = *top;
         let (device, stream) = &mut streams[place as usize];

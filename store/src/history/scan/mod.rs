@@ -32,16 +32,17 @@ pub const DEFAULT_SCAN_BYTES: usize = 16 << 20;
 
 /// A device of a scan, with the keys that are wanted of it.
 #[derive(Clone, Debug)]
-pub struct ScanDevice {
+pub struct ScanDevice<K> {
     pub device: DeviceId,
+    /// Each with the caller's own word for it, which its values then bear.
     /// Shared, because devices of a kind have the same keys.
-    pub keys: Arc<[Arc<str>]>,
+    pub keys: Arc<[(Arc<str>, K)]>,
 }
 
 /// Which readings a view is of.
 #[derive(Clone, Debug)]
-pub struct ScanQuery {
-    pub devices: Vec<ScanDevice>,
+pub struct ScanQuery<K> {
+    pub devices: Vec<ScanDevice<K>>,
     /// Inclusive.
     pub from: TimestampMs,
     /// Exclusive.
@@ -50,20 +51,26 @@ pub struct ScanQuery {
 
 /// What one device observed at one time.
 #[derive(Clone, Copy, Debug)]
-pub struct ScanGroup<'a> {
+pub struct ScanGroup<'a, K> {
     /// The device's place in [`ScanQuery::devices`].
     pub device: usize,
     pub at: TimestampMs,
-    /// The place of each key in [`ScanDevice::keys`], rising, with its value.
-    pub values: &'a [(u32, Value<'a>)],
+    /// In the order of [`ScanDevice::keys`].
+    pub values: &'a [(K, Value<'a>)],
 }
 
 /// The history of some series as it was at one moment. It holds files that are
 /// merged away meanwhile, so drop it when done.
 #[derive(Debug)]
-pub struct HistoryView {
+pub struct HistoryView<K> {
+    devices: Vec<ScanDevice<K>>,
+    seen: Seen,
+}
+
+/// What a view sees, whatever its keys are called.
+#[derive(Debug)]
+struct Seen {
     shared: Arc<Shared>,
-    devices: Vec<ScanDevice>,
     /// The series of each device.
     series: Vec<Vec<ViewSeries>>,
     /// The files of each partition.
@@ -89,7 +96,7 @@ impl History {
     /// partition's lock for as long as it takes to look the series up, so call
     /// it away from the runtime's threads.
     #[must_use]
-    pub fn view(&self, query: ScanQuery) -> HistoryView {
+    pub fn view<K>(&self, query: ScanQuery<K>) -> HistoryView<K> {
         let ScanQuery { devices, from, to } = query;
         let mut series: Vec<Vec<ViewSeries>> = vec![Vec::new(); devices.len()];
         let mut files = Vec::new();
@@ -97,7 +104,7 @@ impl History {
             let mut found: HashMap<u32, (usize, u32)> = HashMap::new();
             let state = partition.state();
             for (place, wanted) in devices.iter().enumerate() {
-                for (key, name) in (0u32..).zip(wanted.keys.iter()) {
+                for (key, (name, _)) in (0u32..).zip(wanted.keys.iter()) {
                     if let Some(id) = state.catalog.find(wanted.device, name) {
                         found.insert(id.0, (place, key));
                     }
@@ -122,21 +129,22 @@ impl History {
         for of_device in &mut series {
             of_device.sort_by_key(|series| (series.key, series.partition));
         }
-        HistoryView { shared: self.shared.clone(), devices, series, files, to: to.0 }
+        let seen = Seen { shared: self.shared.clone(), series, files, to: to.0 };
+        HistoryView { devices, seen }
     }
 }
 
-impl HistoryView {
+impl<K: Copy> HistoryView<K> {
     /// The devices as they were asked for.
     #[must_use]
-    pub fn devices(&self) -> &[ScanDevice] {
+    pub fn devices(&self) -> &[ScanDevice<K>] {
         &self.devices
     }
 
     /// How many of the keys asked for the device has ever sent.
     #[must_use]
     pub fn series_of(&self, device: usize) -> usize {
-        self.series[device].len()
+        self.seen.series[device].len()
     }
 
     /// Gives the readings of some of the devices, named by their places, to
@@ -155,15 +163,15 @@ impl HistoryView {
         &self,
         devices: &[usize],
         slice_bytes: usize,
-        mut visit: impl FnMut(&ScanGroup<'_>) -> ControlFlow<()>,
+        mut visit: impl FnMut(&ScanGroup<'_, K>) -> ControlFlow<()>,
     ) -> Result<(), HistoryError> {
-        let count: usize = devices.iter().map(|device| self.series[*device].len()).sum();
+        let count: usize = devices.iter().map(|device| self.seen.series[*device].len()).sum();
         if count > MAX_SCAN_SERIES {
             return Err(HistoryError::ScanSeries { asked: count, limit: MAX_SCAN_SERIES });
         }
-        let mut slices = slices::Slices::new(self, devices, slice_bytes);
+        let mut slices = slices::Slices::new(&self.seen, devices, slice_bytes);
         while let Some(slice) = slices.next()? {
-            if merge::groups(&slice, devices, &mut visit).is_break() {
+            if merge::groups(&slice, &self.devices, devices, &mut visit).is_break() {
                 return Ok(());
             }
         }

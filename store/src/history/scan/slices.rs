@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::merge::Lane;
-use super::{HistoryView, ViewSeries};
+use super::{Seen, ViewSeries};
 use crate::history::HistoryError;
 use crate::history::catalog::SeriesId;
 use crate::history::file::{FileReader, RowGroupReader, Segment, SeriesRows};
@@ -141,8 +141,9 @@ pub(super) struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
-    /// Sorted by device, then key; none is empty.
-    pub fn lanes(&self) -> Vec<Lane<'a>> {
+    /// Sorted by device, then key; none is empty. `name` gives the caller's word
+    /// for a key of a device, both by their places.
+    pub fn lanes<K>(&self, name: impl Fn(u32, u32) -> K) -> Vec<Lane<'a, K>> {
         let lane = |state: &'a LaneState| {
             let (rows, texts): (&[Row], &Rows) = match &state.merged {
                 Merged::Nothing => return None,
@@ -152,14 +153,15 @@ impl<'a> Slice<'a> {
                 }
                 Merged::Many(rows) => (&rows.rows, rows),
             };
-            Some(Lane { device: state.device, key: state.key, rows, texts })
+            let key = name(state.device, state.key);
+            Some(Lane { device: state.device, key, rows, texts })
         };
         self.lanes.iter().filter_map(lane).collect()
     }
 }
 
 impl<'a> Slices<'a> {
-    pub fn new(view: &'a HistoryView, devices: &[usize], slice_bytes: usize) -> Self {
+    pub fn new(view: &'a Seen, devices: &[usize], slice_bytes: usize) -> Self {
         let mut slices = Self {
             shared: &view.shared,
             now: i64::MIN,

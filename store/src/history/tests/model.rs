@@ -139,13 +139,13 @@ struct Trial {
     journal: Journal,
     model: Model,
     /// The last view and what it gives.
-    kept: RefCell<Option<(HistoryView, Groups)>>,
+    kept: RefCell<Option<(HistoryView<u32>, Groups)>>,
 }
 
 /// What devices, named by their places, observed together.
 type Groups = Vec<((i64, usize), Vec<(u32, ReadingValue)>)>;
 
-fn groups(view: &HistoryView, slice_bytes: usize) -> Groups {
+fn groups(view: &HistoryView<u32>, slice_bytes: usize) -> Groups {
     let mut found = Vec::new();
     let all: Vec<usize> = (0..view.devices().len()).collect();
     view.scan(&all, slice_bytes, |group| {
@@ -363,7 +363,8 @@ impl Trial {
     /// of a long scan are.
     fn check_scan(&self, devices: &[u64], keys: u8, span: (i64, i64), slice_bytes: usize) {
         let keys: Vec<u8> = (0..3).filter(|key| keys & (1 << key) != 0).collect();
-        let names: Arc<[Arc<str>]> = keys.iter().map(|key| name(*key).into()).collect();
+        let names: Arc<[(Arc<str>, u32)]> =
+            keys.iter().zip(0u32..).map(|(key, place)| (name(*key).into(), place)).collect();
         let of = |device: &u64| ScanDevice { device: DeviceId(*device), keys: names.clone() };
         let (from, to) = (TimestampMs(span.0), TimestampMs(span.1));
         let view =

@@ -105,7 +105,7 @@ pub(super) struct EventShown {
     actor_token: Option<u64>,
     /// The address that they did it from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<String>,
+    peer: Option<String>,
     /// What the kind has beside: rule, description, values, before and after.
     #[schema(value_type = Object)]
     body: serde_json::Value,
@@ -126,7 +126,7 @@ impl EventShown {
             severity: event.severity.map(|severity| severity.to_string()),
             actor: event.actor,
             actor_token: event.provenance.token,
-            from: event.provenance.from,
+            peer: event.provenance.from,
             body: event.body,
         }
     }

@@ -45,7 +45,7 @@ async fn who_changed_what_is_told_with_before_and_after_to_their_tenant_only() {
     let changed =
         events(&client, &format!("document={}&kind=router_changed", router["id"]), 1).await;
     let changed = &changed[0];
-    assert_eq!((&changed["actor"], &changed["from"]), (&json!("admin"), &json!("127.0.0.1")));
+    assert_eq!((&changed["actor"], &changed["peer"]), (&json!("admin"), &json!("127.0.0.1")));
     assert!(changed["actor_token"].is_u64());
     let (before, after) = (&changed["body"]["before"], &changed["body"]["after"]);
     assert_eq!((&before["enabled"], &after["enabled"]), (&json!(true), &json!(false)));
@@ -87,7 +87,7 @@ async fn logins_and_refusals_are_told_without_secrets_and_a_flood_is_a_number() 
     }
     let refused = events(&client, "kind=api_refused", 1).await;
     assert_eq!(
-        (&refused[0]["body"]["reason"], &refused[0]["from"]),
+        (&refused[0]["body"]["reason"], &refused[0]["peer"]),
         (&json!("unknown_token"), &json!("127.0.0.1"))
     );
     let reader = json!({ "name": "reader", "tenant": router["tenant"], "read_only": true });

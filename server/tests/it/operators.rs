@@ -130,7 +130,7 @@ async fn alarms_are_found_counted_and_acted_on_together() {
         (&json!("fan replaced"), &json!("admin"))
     );
     assert_eq!(story["events"][0]["body"]["values"], json!({ "t": 95 }));
-    assert_eq!(story["events"][4]["from"], "127.0.0.1");
+    assert_eq!(story["events"][4]["peer"], "127.0.0.1");
     assert_eq!(story["raised"]["details"]["values"], json!({ "t": 95 }));
 }
 

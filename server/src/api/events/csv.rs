@@ -25,7 +25,7 @@ const COLUMNS: [&str; 15] = [
     "severity",
     "actor",
     "actor_token",
-    "from",
+    "peer",
     "body",
 ];
 

@@ -17,7 +17,7 @@ const ALARM_COLUMNS: [&str; 8] = [
     "last_details.description",
 ];
 const EVENT_COLUMNS: [&str; 8] =
-    ["sequence", "at", "kind", "tenant", "document", "alarm", "actor", "from"];
+    ["sequence", "at", "kind", "tenant", "document", "alarm", "actor", "peer"];
 const MEASURE_COLUMNS: [&str; 6] = ["name", "value", "unit", "recommended", "maximum", "verdict"];
 
 /// A deed takes an alarm, or `--all` with filters.

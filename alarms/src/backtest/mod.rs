@@ -384,7 +384,10 @@ fn assumptions(looks: &[Looks]) -> Vec<String> {
     }
     let limited = |looks: &Looks| looks.document.rules.iter().any(|rule| rule.max_active.is_some());
     if looks.iter().any(limited) {
-        said.push("`max_active` is counted for each location by itself.".to_owned());
+        said.push(
+            "`max_active` is counted for each location, or group of its devices, by itself."
+                .to_owned(),
+        );
     }
     said
 }

@@ -27,8 +27,8 @@ use schema::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use state::{RuleCount as StoredCount, RuleState};
-pub(crate) use world::{HeldGroup, Keys, World};
+pub(crate) use state::{Active, Entry, Flaps, On, RuleCount as StoredCount, RuleState};
+pub(crate) use world::{Cell, Device, Held, HeldGroup, Keys, Location, Tenant, World};
 
 use crate::limits::{DEFAULT_GRACE_MS, MAX_HELD};
 use crate::program::{Rule, Touch, Zones};

@@ -3,10 +3,17 @@
 //! The first byte is the version, the last four the CRC-32C of all before
 //! them; between stands the state in postcard's format. Programs are not kept:
 //! they are compiled again from the profiles, in the same places.
+//!
+//! A snapshot can't be made again by a replay, because the clock's moves and the
+//! devices' descriptions before it are kept no longer. So older versions are
+//! read on, each in a module of its own.
+
+mod version_1;
 
 use std::sync::Arc;
 
 use schema::{AlarmProfile, ProfileId, TenantId};
+use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, EngineOptions, Profile, RuleState, World};
@@ -21,7 +28,7 @@ const VERSION: u8 = 2;
 pub enum RestoreError {
     #[error("the alarm snapshot is shorter than its frame")]
     Short,
-    #[error("the alarm snapshot has version {found}; this build reads {VERSION}")]
+    #[error("the alarm snapshot has version {found}; this build reads 1 to {VERSION}")]
     Version { found: u8 },
     #[error("the alarm snapshot's checksum is wrong")]
     Checksum,
@@ -36,16 +43,35 @@ pub enum RestoreError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored<W> {
+struct Stored<W, S> {
+    head: Head,
+    world: W,
+    /// In the order of devices and their entries.
+    states: S,
+}
+
+/// What is the same in all versions.
+#[derive(Serialize, Deserialize)]
+struct Head {
     clock: i64,
     keys: Vec<Arc<str>>,
     profiles: Vec<StoredProfile>,
     /// How many places for rules there are, those of gone rules included.
     rule_places: usize,
     counts: Vec<crate::engine::StoredCount>,
-    world: W,
-    /// In the order of devices and their entries.
-    states: Vec<RuleState>,
+}
+
+/// An engine's states where they are: there may be millions.
+struct States<'a>(&'a Engine);
+
+impl Serialize for States<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.ordered_states().count()))?;
+        for state in self.0.ordered_states() {
+            list.serialize_element(state)?;
+        }
+        list.end()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,17 +101,20 @@ impl Engine {
             }),
             rules: profile.rules.clone(),
         });
-        let stored = Stored {
+        let head = Head {
             clock: self.clock,
             keys: self.keys.names.clone(),
             profiles: profiles.collect(),
             rule_places: self.rules.len(),
             counts: self.counts.clone(),
-            world: &self.world,
-            states: self.ordered_states(),
         };
-        let mut bytes = postcard::to_extend(&stored, vec![VERSION])
-            .expect("plain values can be written to memory");
+        let stored = Stored { head, world: &self.world, states: States(self) };
+        // What most take; a buffer that grows is copied each time.
+        let (devices, series) = self.sizes();
+        let mut bytes = Vec::with_capacity(96 * devices + 24 * series);
+        bytes.push(VERSION);
+        let mut bytes =
+            postcard::to_extend(&stored, bytes).expect("plain values can be written to memory");
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
@@ -98,24 +127,38 @@ impl Engine {
     pub fn restore(options: EngineOptions, bytes: &[u8]) -> Result<Self, RestoreError> {
         let (framed, checksum) = bytes.split_last_chunk::<4>().ok_or(RestoreError::Short)?;
         let (version, body) = framed.split_first().ok_or(RestoreError::Short)?;
-        if *version != VERSION {
+        if !(1..=VERSION).contains(version) {
             return Err(RestoreError::Version { found: *version });
         }
         if crc32c::crc32c(framed) != u32::from_le_bytes(*checksum) {
             return Err(RestoreError::Checksum);
         }
-        let stored: Stored<World> = postcard::from_bytes(body)?;
+        if *version == 1 {
+            let stored: version_1::Stored = postcard::from_bytes(body)?;
+            let mut engine = Self::begin(options, stored.head)?;
+            let states = stored.states.into_iter().map(|state| state.upgrade(&engine));
+            let states = states.collect::<Result<Vec<_>, _>>()?;
+            engine.restore_world(stored.world.upgrade(), states)?;
+            return Ok(engine);
+        }
+        let stored: Stored<World, Vec<RuleState>> = postcard::from_bytes(body)?;
+        let mut engine = Self::begin(options, stored.head)?;
+        engine.restore_world(stored.world, stored.states)?;
+        Ok(engine)
+    }
+
+    /// An engine with profiles and no devices yet.
+    fn begin(options: EngineOptions, head: Head) -> Result<Self, RestoreError> {
         let mut engine = Self::new(options);
-        engine.clock = stored.clock;
-        for key in &stored.keys {
+        engine.clock = head.clock;
+        for key in &head.keys {
             engine.key(key);
         }
-        engine.rules.resize_with(stored.rule_places, || None);
-        engine.counts = stored.counts;
-        for profile in stored.profiles {
+        engine.rules.resize_with(head.rule_places, || None);
+        engine.counts = head.counts;
+        for profile in head.profiles {
             engine.restore_profile(profile)?;
         }
-        engine.restore_world(stored.world, stored.states)?;
         Ok(engine)
     }
 

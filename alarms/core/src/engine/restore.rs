@@ -7,12 +7,9 @@ use crate::snapshot::RestoreError;
 
 impl Engine {
     /// All states in the order of devices and their entries.
-    pub(crate) fn ordered_states(&self) -> Vec<RuleState> {
+    pub(crate) fn ordered_states(&self) -> impl Iterator<Item = &RuleState> {
         let entries = self.world.devices.iter().flat_map(|device| &device.states);
-        entries
-            .filter(|entry| entry.state != NONE)
-            .map(|entry| self.states.get(entry.state).clone())
-            .collect()
+        entries.filter(|entry| entry.state != NONE).map(|entry| self.states.get(entry.state))
     }
 
     /// Takes devices and states over, and finds all that follows from them.

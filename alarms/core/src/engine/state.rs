@@ -37,6 +37,20 @@ mod present {
     }
 }
 
+/// A time that is mostly none in one byte, where the number of none takes ten.
+mod unless_never {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub fn serialize<S: Serializer>(time: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        (*time != i64::MAX).then_some(*time).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(i64::MAX))
+    }
+}
+
 /// The alarm as everybody sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Active {
@@ -131,6 +145,7 @@ pub(crate) struct RuleState {
     /// The time of its latest round; never runs backwards.
     pub at: i64,
     /// When to look again although nothing arrives.
+    #[serde(with = "unless_never")]
     pub wake: i64,
     pub on: Option<Box<On>>,
     pub alarm: Option<Box<Active>>,

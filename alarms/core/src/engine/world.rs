@@ -119,7 +119,7 @@ impl Cell {
 }
 
 impl Device {
-    fn new(
+    pub fn new(
         id: DeviceId,
         name: Arc<str>,
         device_type: Option<Box<str>>,
@@ -243,6 +243,10 @@ pub(crate) struct World {
 pub(crate) const GONE: DeviceId = DeviceId(0);
 
 impl World {
+    pub fn of(devices: Vec<Device>, locations: Vec<Location>, tenants: Vec<Tenant>) -> Self {
+        Self { devices, locations, tenants, ..Self::default() }
+    }
+
     /// Finds locations and tenants again after a restore.
     pub fn rebuild_index(&mut self) {
         let locations = self.locations.iter().enumerate();

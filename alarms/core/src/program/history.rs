@@ -84,6 +84,14 @@ impl Delta {
         Self { oldest: (NEVER, 0.0), last: NEVER, part_until: NEVER, later: None }
     }
 
+    /// Of what is remembered, the oldest first.
+    pub fn of(mut parts: VecDeque<(i64, f64)>) -> Self {
+        let Some(oldest) = parts.pop_front() else { return Self::new() };
+        let last = parts.back().map_or(oldest.0, |(at, _)| *at);
+        let later = (!parts.is_empty()).then(|| Box::new(parts));
+        Self { oldest, last, part_until: NEVER, later }
+    }
+
     fn touch(&mut self, window: i64, at: i64, number: f64) {
         while self.oldest.0 != NEVER && self.oldest.0 < at - window {
             let next = self.later.as_mut().and_then(|later| later.pop_front());
@@ -143,9 +151,13 @@ impl History {
     pub fn new(kind: HistoryKind) -> Self {
         match kind {
             HistoryKind::Delta(_) => Self::Delta(Delta::new()),
-            HistoryKind::Rate => Self::Rate { before: (NEVER, 0.0), rate: f64::NAN },
+            HistoryKind::Rate => Self::rate(None, None),
             HistoryKind::Changed => Self::Changed(false),
         }
+    }
+
+    pub fn rate(before: Option<(i64, f64)>, rate: Option<f64>) -> Self {
+        Self::Rate { before: before.unwrap_or((NEVER, 0.0)), rate: rate.unwrap_or(f64::NAN) }
     }
 
     /// Takes a reading in.

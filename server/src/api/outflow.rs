@@ -80,3 +80,35 @@ impl http_body::Body for Inflow {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_costs_a_few_pieces_and_is_given_up() {
+        let (out, _body) = outflow(Duration::from_millis(20));
+        let piece = Bytes::from_static(b"x");
+        for _ in 0..WAITING_PIECES {
+            out.send(piece.clone()).await.unwrap();
+        }
+        assert_eq!(out.send(piece).await, Err(Gone));
+    }
+
+    #[tokio::test]
+    async fn only_what_was_finished_is_whole() {
+        for finished in [true, false] {
+            let (out, body) = outflow(Duration::from_secs(60));
+            out.send(Bytes::from_static(b"all")).await.unwrap();
+            if finished {
+                out.finish();
+            } else {
+                drop(out);
+            }
+            let read = to_bytes(body, 100).await;
+            assert_eq!(read.ok().as_deref(), finished.then_some(&b"all"[..]));
+        }
+    }
+}

@@ -9,6 +9,7 @@ use axum::extract::State;
 use schema::{LocationId, TenantId, TimestampMs};
 use serde::{Deserialize, Serialize};
 use store::alarms::quality::{Offender, QualityFigures, QualityQuery, StaleAlarm};
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -29,6 +30,12 @@ const MAX_DAYS: i64 = 366;
 
 /// The most operators among whom alarms are shared.
 const MAX_OPERATORS: u32 = 1_000;
+
+/// Periods that are judged at once, each by a thread that sorts; further ones
+/// wait their turn, as long as a request may take.
+const MAX_AT_ONCE: usize = 2;
+
+static ROOM: Semaphore = Semaphore::const_new(MAX_AT_ONCE);
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -318,7 +325,14 @@ async fn read(
         to,
         now,
     };
-    let figures = state.store.alarms().quality(query).await?;
+    let alarms = state.store.alarms().clone();
+    // In a task of its own, so that who hangs up does not make room for one
+    // more while the database still works.
+    let work = tokio::spawn(async move {
+        let _place = ROOM.acquire().await;
+        alarms.quality(query).await
+    });
+    let figures = work.await.map_err(|error| Problem::internal(&error))??;
     Ok(Json(Shown::of(&query, operators, &figures)))
 }
 

@@ -66,11 +66,16 @@ async fn who_changed_what_is_told_with_before_and_after_to_their_tenant_only() {
 
     // Once, through a stop and a start.
     let all = events(&client, "kind=tenant_created,router_created,token_created", 5).await;
+    client.post("/tenants", &json!({ "name": "The last" })).await.unwrap();
+    // Answered, so it is kept; whether its event is carried by now is open.
     baken.kill().await;
     let baken = Baken::start_in(dir.path(), &[]).await;
+    let last = events(&baken.client(), "kind=tenant_created", 3).await;
+    let names: Vec<&Value> = last.iter().map(|event| &event["body"]["name"]).collect();
+    assert_eq!(names, ["Acme", "Other", "The last"]);
     let again =
         events(&baken.client(), "kind=tenant_created,router_created,token_created", 5).await;
-    assert_eq!(all, again);
+    assert_eq!(all, again[..all.len()]);
 }
 
 #[tokio::test]

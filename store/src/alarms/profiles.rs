@@ -54,6 +54,9 @@ pub struct Delivery {
     pub command: Command,
 }
 
+/// Bytes of a profile's source that its event tells.
+const MAX_TOLD_BYTES: usize = 32_768;
+
 const COLUMNS: &str =
     "p.id, p.tenant, p.name, v.version, v.changed_at, v.changed_by, v.source, p.system";
 
@@ -279,6 +282,11 @@ fn write_version(
     })
 }
 
+/// The beginning of a source, as its event tells it; the versions have it whole.
+fn told(source: &str) -> &str {
+    &source[..source.floor_char_boundary(MAX_TOLD_BYTES)]
+}
+
 fn write_event(
     sql: &Connection,
     change: &ProfileChange,
@@ -292,7 +300,7 @@ fn write_event(
     };
     let body = json!({
         "profile": after.id, "name": after.name, "version": after.version,
-        "before": before.map(|before| &before.source), "after": after.source,
+        "before": before.map(|before| told(&before.source)), "after": told(&after.source),
     });
     // A profile's events number themselves: id and version are unique, and no
     // transition's id has the upper half zero but by a chance of 2^-64.

@@ -9,7 +9,7 @@ use store::alarms::{EventQuery, EventRow};
 use crate::api::outflow::Outflow;
 
 /// Events that are read at once.
-const PAGE: usize = 1_000;
+const PAGE: usize = 200;
 
 const COLUMNS: [&str; 15] = [
     "sequence",

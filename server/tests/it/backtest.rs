@@ -182,6 +182,67 @@ async fn a_tenant_sees_its_own_and_wrong_input_is_named() {
     assert!(nobodys.to_string().contains("tenant"), "{nobodys}");
 }
 
+#[tokio::test]
+async fn as_many_run_as_may_and_one_that_runs_is_cancelled() {
+    let baken = Baken::start().await;
+    let router = baken.router().await;
+    let client = baken.client();
+    let start = recent_ms() - 30_000_000;
+    let mut mqtt =
+        Mqtt::connect(baken.run.mqtt.as_deref().unwrap(), router["token"].as_str().unwrap()).await;
+    let reading = |number: i64| {
+        let value = if number % 7 == 0 { 95 } else { 60 };
+        json!({ "ts": start + number * 1_000, "values": { "t": value } })
+    };
+    for first in (0..30_000).step_by(500) {
+        let part: Vec<Value> = (first..first + 500).map(reading).collect();
+        mqtt.telemetry(&Value::Array(part).to_string()).await;
+    }
+    recorded(&baken, &router["device"], "t", start + 29_999_000).await;
+    let input = json!({
+        "tenant": router["tenant"],
+        "profile": { "toml": PROFILE },
+        "from": start,
+        "to": start + 30_000_000,
+    });
+    let begin = || client.post("/alarm-profiles/backtest", &input);
+    let refused = until("one too many is refused", async || {
+        let (a, b, c, d) = tokio::join!(begin(), begin(), begin(), begin());
+        [a, b, c, d].into_iter().find_map(Result::err)
+    })
+    .await;
+    assert_eq!(refused.status(), Some(429));
+    assert!(refused.to_string().contains("at most 2 may"), "{refused}");
+    until("one is cancelled", async || {
+        let job = begin().await.ok()?;
+        let path = format!("/alarm-profiles/backtests/{}", job["id"]);
+        client.delete(&path).await.unwrap();
+        // One that had ended by then is forgotten: once more.
+        let job = client.get(&path).await.ok()?;
+        let job = ended(&baken, &job).await;
+        assert!(job["status"] == "done" || job["result"].is_null(), "{job}");
+        (job["status"] == "cancelled").then_some(())
+    })
+    .await;
+    let metrics = client.text("/metrics").await.unwrap();
+    assert!(!metrics.contains("baken_backtest_refused_total 0"), "refusals are counted");
+    let job = backtest_when_free(&baken, &input).await;
+    assert_eq!(job["result"]["totals"]["alarms"], 4_286);
+    assert_eq!(
+        (&job["result"]["truncated"], &job["result"]["readings"]),
+        (&json!(false), &json!(30_000))
+    );
+}
+
+/// Starts one as soon as one may, and waits for its end.
+async fn backtest_when_free(baken: &Baken, input: &Value) -> Value {
+    let client = baken.client();
+    let job =
+        until("a free place", async || client.post("/alarm-profiles/backtest", input).await.ok())
+            .await;
+    ended(baken, &job).await
+}
+
 /// The labelled windows of the series: 2013-12-10 06:25 to 12-12 05:35, 12-15
 /// 17:50 to 12-17 17:00, 2014-01-27 14:20 to 01-29 13:30, 02-07 14:55 to 02-09 14:05.
 const WINDOWS: [(&str, &str); 4] = [

@@ -200,12 +200,11 @@ fn look_ahead(
         let (id, at) = (ids[first], times[first]);
         let others = ids[first..].iter().zip(&times[first..]);
         let end = first + others.take_while(|other| other == &(&id, &at)).count();
-        let device = match ahead.last() {
-            Some(last) if ids[last.first] == id => last.device,
-            _ => engine.device(DeviceId(id)),
-        };
-        ahead.push(Group { first, end, device });
+        ahead.push(Group { first, end, device: None });
         first = end;
+    }
+    for group in &mut *ahead {
+        group.device = engine.device(DeviceId(ids[group.first]));
     }
     for group in &*ahead {
         if let Some(device) = group.device {

@@ -11,7 +11,8 @@ const PAGE: usize = 512;
 /// The directory numbers devices one after another, so pages are full and a
 /// look-up touches one place in them, which is often near the last one. A hash
 /// table touches two lines anywhere in its memory: with 100,000 devices, most of
-/// what a look-up costs.
+/// what a look-up costs. A value that has a niche, such as a [`std::num::NonZero`],
+/// takes no more than its own bytes.
 #[derive(Clone, Debug)]
 pub struct DeviceMap<T> {
     pages: HashMap<u64, Box<[Option<T>; PAGE]>, foldhash::fast::FixedState>,

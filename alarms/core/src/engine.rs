@@ -19,6 +19,7 @@ mod world;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use schema::{
@@ -62,11 +63,14 @@ pub struct DeviceDescription {
 pub struct EngineOptions {
     /// How long a device must be silent before its deadlines fire by the clock.
     pub grace_ms: i64,
+    /// Where there are several engines: which one this is. It stands in the
+    /// rule of the alarm that says that a limit is reached here.
+    pub partition: Option<schema::PartitionId>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { grace_ms: DEFAULT_GRACE_MS }
+        Self { grace_ms: DEFAULT_GRACE_MS, partition: None }
     }
 }
 
@@ -105,6 +109,20 @@ pub(crate) struct Profile {
     pub rules: Vec<u32>,
 }
 
+/// A device's index and one, so that no index takes no bytes of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(NonZeroU32);
+
+impl Place {
+    pub(crate) fn new(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    fn index(self) -> u32 {
+        self.0.get() - 1
+    }
+}
+
 /// The engine of one partition.
 #[derive(Debug)]
 pub struct Engine {
@@ -116,7 +134,7 @@ pub struct Engine {
     pub(crate) counts: Vec<RuleCount>,
     pub(crate) world: World,
     pub(crate) states: States,
-    device_index: DeviceMap<u32>,
+    device_index: DeviceMap<Place>,
     /// (wake, device), lazily corrected.
     wakes: BinaryHeap<Reverse<(i64, u32)>>,
     pub(crate) clock: i64,
@@ -135,7 +153,7 @@ impl Engine {
             profiles: BTreeMap::new(),
             rules: Vec::new(),
             counts: Vec::new(),
-            world: World::default(),
+            world: World { partition: options.partition, ..World::default() },
             states: States::default(),
             device_index: DeviceMap::default(),
             wakes: BinaryHeap::new(),
@@ -154,7 +172,7 @@ impl Engine {
     /// The place of a device that was met before.
     #[must_use]
     pub fn device(&self, device: DeviceId) -> Option<DeviceIndex> {
-        self.device_index.get(device).map(DeviceIndex)
+        self.device_index.get(device).map(Place::index).map(DeviceIndex)
     }
 
     /// Meets a device; one that was met before keeps what was said of it then.
@@ -163,7 +181,7 @@ impl Engine {
             return known;
         }
         let index = self.world.add(description, &mut self.zones);
-        self.device_index.insert(description.device, index);
+        self.device_index.insert(description.device, Place::new(index));
         self.classify(index);
         self.wire_location(self.world.device(index).location);
         DeviceIndex(index)

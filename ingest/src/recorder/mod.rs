@@ -32,8 +32,8 @@ use self::partition::{PartitionRecorder, Progress};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecorderOptions {
-    /// Threads for all partitions together; 0 takes half of the cores, so that
-    /// the other half is left to the broker while a backlog is caught up.
+    /// Threads for all partitions together; 0 takes as many as there are cores.
+    /// While a backlog is caught up the broker's threads have an equal share.
     pub threads: usize,
     /// Attributes of at most so many records share a transaction.
     pub max_batch_records: usize,
@@ -173,7 +173,7 @@ impl Drop for Recorder {
 
 fn threads(options: &RecorderOptions) -> usize {
     match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     }
 }

@@ -5,6 +5,7 @@
 //! has stored them; until then a replay of the journal gives them out anew.
 
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -41,11 +42,25 @@ pub(super) struct Catalog {
     ids: HashMap<(u64, u32), u32, Hash>,
     /// Each device's first series with its key, found in one place. A message
     /// mostly begins with the key that the device's first one began with.
-    firsts: DeviceMap<(u32, SeriesId)>,
+    firsts: DeviceMap<(SeriesId, FirstKey)>,
     devices: HashMap<u64, Vec<u32>, Hash>,
     /// The newest row of each series; texts of text rows lie in `latest_texts`.
     latest: Vec<Row>,
     latest_texts: HashMap<u32, Vec<u8>, Hash>,
+}
+
+/// A key's number and one, so that no key takes no bytes of its own.
+#[derive(Clone, Copy, Debug)]
+struct FirstKey(NonZeroU32);
+
+impl FirstKey {
+    fn new(key: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(key))
+    }
+
+    fn is(self, key: u32) -> bool {
+        self.0.get() - 1 == key
+    }
 }
 
 /// There are as many series as a 32-bit number counts.
@@ -89,7 +104,7 @@ impl Catalog {
             *found = match last.0 == device && self.is(guess, device, key) {
                 true => Some(guess),
                 false => match self.firsts.get(device) {
-                    Some((first, id)) if first == key => Some(id),
+                    Some((id, first)) if first.is(key) => Some(id),
                     _ => self.id(device, key),
                 },
             };
@@ -127,7 +142,7 @@ impl Catalog {
         self.latest.push(Row { observed_at: i64::MIN, bits: 0, kind: ValueKind::Integer });
         self.ids.insert((device.0, key), id);
         if self.firsts.get(device).is_none() {
-            self.firsts.insert(device, (key, SeriesId(id)));
+            self.firsts.insert(device, (SeriesId(id), FirstKey::new(key)));
         }
         self.devices.entry(device.0).or_default().push(id);
         Ok(SeriesId(id))

@@ -2,7 +2,7 @@
 
 use super::state::NONE;
 use super::world::GONE;
-use super::{Engine, RuleState, World};
+use super::{Engine, Place, RuleState, World};
 use crate::snapshot::RestoreError;
 
 impl Engine {
@@ -36,13 +36,14 @@ impl Engine {
             location.zone = self.zones.or_utc(&location.time_zone);
         }
         world.rebuild_index();
+        world.partition = self.options.partition;
         self.world = world;
         for index in 0..u32::try_from(self.world.devices.len()).unwrap_or(u32::MAX) {
             let id = self.world.device(index).id;
             if id == GONE {
                 continue;
             }
-            self.device_index.insert(id, index);
+            self.device_index.insert(id, Place::new(index));
             self.classify(index);
         }
         for place in 0..u32::try_from(self.world.locations.len()).unwrap_or(u32::MAX) {

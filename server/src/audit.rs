@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::gathering::{Fact, Gathering};
+use crate::api::metrics::{SIGHTINGS_TOTAL, UNLISTED_TOTAL};
 
 /// How often what was gathered is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,12 +37,6 @@ const HASH_PREFIX_CHARS: usize = 8;
 
 /// The longest client id that is told.
 const CLIENT_ID_CHARS: usize = 64;
-
-/// Logins and refusals seen, by `kind`, whether or not they became an event of
-/// their own.
-const SEEN: &str = "baken_audit_sightings_total";
-/// Those that only a number tells of, by `kind`.
-const UNLISTED: &str = "baken_audit_unlisted_total";
 
 /// Takes in what is to be told; clones share it.
 #[derive(Clone, Debug)]
@@ -80,8 +75,8 @@ impl Audit {
     /// Nothing gathered yet.
     pub fn register(alarms: &AlarmStore, registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name, help| IntCounterVec::new(Opts::new(name, help), &["kind"]);
-        let seen = counter(SEEN, "Logins and refusals of API and MQTT.")?;
-        let unlisted = counter(UNLISTED, "Logins and refusals told of in a number only.")?;
+        let seen = counter(SIGHTINGS_TOTAL, "Logins and refusals of API and MQTT.")?;
+        let unlisted = counter(UNLISTED_TOTAL, "Logins and refusals told of in a number only.")?;
         registry.register(Box::new(seen.clone()))?;
         registry.register(Box::new(unlisted.clone()))?;
         let gathering = Arc::default();

@@ -152,11 +152,6 @@ async fn find(state: &AppState, access: &Access, id: AlarmId) -> ApiResult<Alarm
     seen.ok_or_else(|| Problem::not_found("alarm", id))
 }
 
-/// Who a token's deeds are told of.
-pub(super) fn actor(_: &AppState, access: &Access) -> schema::Author {
-    access.author()
-}
-
 /// Alarms, the last raised or the worst first.
 #[utoipa::path(
     get,

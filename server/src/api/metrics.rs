@@ -15,6 +15,15 @@ pub const REQUEST_SECONDS: &str = "baken_api_request_duration_seconds";
 pub const REQUESTS_ACTIVE: &str = "baken_api_requests_active_count";
 /// Requests refused before their handler, by reason.
 pub const REFUSED_TOTAL: &str = "baken_api_refused_total";
+/// Live streams of events.
+pub const STREAMS: &str = "baken_api_event_streams";
+/// How many there may be.
+pub const STREAMS_LIMIT: &str = "baken_api_event_streams_limit";
+/// Logins and refusals seen, by `kind`, whether or not they became an event of
+/// their own.
+pub const SIGHTINGS_TOTAL: &str = "baken_audit_sightings_total";
+/// Those that only a number tells of, by `kind`.
+pub const UNLISTED_TOTAL: &str = "baken_audit_unlisted_total";
 
 pub(super) const REASON_UNAUTHORIZED: &str = "unauthorized";
 pub(super) const REASON_FORBIDDEN: &str = "forbidden";

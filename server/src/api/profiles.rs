@@ -14,7 +14,6 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::alarms::actor;
 use super::auth::Access;
 use super::extract::{IfMatch, Json, Path, Query, etag};
 use super::paging::{Page, Paging};
@@ -192,7 +191,7 @@ async fn create(
         .filter(owner.tenant.map(TenantId))?
         .ok_or_else(|| Problem::invalid("tenant", "Say whose the profile is."))?;
     sight::tenant(state.store.directory(), &access, tenant)?;
-    let by = actor(&state, &access);
+    let by = access.author();
     let doubts = doubts(&state, tenant, &source).await?;
     let commands = state.alarms.commands();
     let mut saved = commands.save_profile(tenant, None, None, source, &by).await?;
@@ -278,7 +277,7 @@ async fn update(
     source: String,
 ) -> ApiResult<impl IntoResponse> {
     let was = find(&state, &access, id).await?;
-    let by = actor(&state, &access);
+    let by = access.author();
     let doubts = doubts(&state, was.tenant, &source).await?;
     let commands = state.alarms.commands();
     let mut saved = commands.save_profile(was.tenant, Some(id), version, source, &by).await?;
@@ -307,7 +306,7 @@ async fn delete(
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
     let was = find(&state, &access, id).await?;
-    let by = actor(&state, &access);
+    let by = access.author();
     state.alarms.commands().delete_profile(was.tenant, id, version, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }

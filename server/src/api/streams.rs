@@ -7,6 +7,7 @@ use prometheus::{IntGauge, Registry};
 use schema::TenantId;
 use tokio::sync::watch;
 
+use super::metrics::{STREAMS, STREAMS_LIMIT};
 use super::problem::{ApiResult, Problem};
 
 /// Streams of one tenant at once; those of tokens of the whole installation
@@ -19,11 +20,6 @@ pub const MAX_STREAMS: usize = 500;
 
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER_S: u32 = 10;
-
-/// Live streams now.
-const STREAMS: &str = "baken_api_event_streams";
-/// How many there may be.
-const STREAMS_LIMIT: &str = "baken_api_event_streams_limit";
 
 /// The places of live streams; clones share them.
 #[derive(Clone, Debug)]

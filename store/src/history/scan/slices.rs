@@ -16,6 +16,10 @@ use crate::history::memtable::Slice as MemorySlice;
 use crate::history::rows::{Row, Rows, merge};
 use crate::history::shared::Shared;
 
+/// With as many files open, no further one is opened before the scan has come to
+/// where it begins: the footers and indexes of files over many series are large.
+const MAX_OPEN_AHEAD: usize = 16;
+
 /// The slices of some devices of a view.
 #[derive(Debug)]
 pub(super) struct Slices<'a> {
@@ -267,6 +271,10 @@ impl<'a> Slices<'a> {
         while let Some(begins) = self.waiting.last().map(|file| file.entry.record.min_ms)
             && begins < end
         {
+            if self.open.len() >= MAX_OPEN_AHEAD {
+                end = begins;
+                break;
+            }
             self.open_before(begins.saturating_add(1))?;
             end = end.min(self.guess()).max(begins.saturating_add(1));
         }

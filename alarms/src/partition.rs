@@ -139,7 +139,8 @@ impl PartitionWorker {
     /// Restores the snapshot and replays up to what is committed, telling
     /// nothing. None when it was stopped before the end.
     async fn take_over(&mut self, claim: Claim) -> Result<Option<(Owned, Reader)>, StopReason> {
-        let options = EngineOptions { grace_ms: self.options.grace_ms };
+        let partition = Some(self.partition);
+        let options = EngineOptions { grace_ms: self.options.grace_ms, partition };
         let bounds = self.journal.bounds(self.partition);
         let (engine, from) = match &claim.snapshot {
             Some(snapshot) => (Engine::restore(options, &snapshot.bytes)?, snapshot.position),

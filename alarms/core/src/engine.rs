@@ -153,7 +153,7 @@ impl Engine {
             profiles: BTreeMap::new(),
             rules: Vec::new(),
             counts: Vec::new(),
-            world: World { partition: options.partition, ..World::default() },
+            world: World::in_partition(options.partition),
             states: States::default(),
             device_index: DeviceMap::default(),
             wakes: BinaryHeap::new(),

@@ -4,6 +4,7 @@
 
 mod backtest;
 mod directory;
+mod limit;
 mod many;
 mod node;
 mod replay;

@@ -92,6 +92,18 @@ impl Node {
         }
     }
 
+    pub async fn router(&self, location: LocationId, name: &str) -> RouterId {
+        let router = NewRouter {
+            location,
+            name: name.to_owned(),
+            credentials: Credentials::AccessToken { hash: name.to_owned() },
+            enabled: true,
+            cloud_host: None,
+            send_interval_s: None,
+        };
+        RouterId(self.store.directory().create_routers(vec![router]).await.unwrap()[0].id)
+    }
+
     /// A tenant with one location, one router and a few devices.
     pub async fn place(&self, devices: usize) -> Place {
         let directory = self.store.directory();
@@ -103,16 +115,7 @@ impl Node {
             Location { tenant, name: "Hall".to_owned(), time_zone: "Europe/Amsterdam".to_owned() };
         let location = directory.create(DocumentBody::Location(location)).await.unwrap();
         let location = LocationId(location.id);
-        let credentials = Credentials::AccessToken { hash: "00".to_owned() };
-        let router = NewRouter {
-            location,
-            name: "router".to_owned(),
-            credentials,
-            enabled: true,
-            cloud_host: None,
-            send_interval_s: None,
-        };
-        let router = RouterId(directory.create_routers(vec![router]).await.unwrap()[0].id);
+        let router = self.router(location, "router").await;
         let mut ids = Vec::new();
         for index in 0..devices {
             let device = Device {

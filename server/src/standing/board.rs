@@ -22,6 +22,10 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// How often the metric follows while nobody asks.
 const METRIC_INTERVAL: Duration = Duration::from_secs(5);
 
+/// With very many locations the pause is at least so many times as long as the
+/// counting took.
+const METRIC_PAUSE: u32 = 100;
+
 /// All statuses at one moment.
 #[derive(Debug)]
 pub struct Board {
@@ -99,8 +103,10 @@ impl Standings {
         let weak = Arc::downgrade(&shared);
         let task = tokio::spawn(async move {
             while let Some(shared) = weak.upgrade() {
+                let begun = Instant::now();
                 Self { shared }.board().await;
-                tokio::time::sleep(METRIC_INTERVAL).await;
+                let pause = METRIC_INTERVAL.max(begun.elapsed() * METRIC_PAUSE);
+                tokio::time::sleep(pause).await;
             }
         });
         *shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);

@@ -257,7 +257,12 @@ impl<'a> Scene<'a> {
         trigger: Trigger,
     ) -> Transition {
         let originator = Originator::Tenant(self.rule.tenant);
-        let key = format!("alarm_limit/{}/{}", self.rule.id.profile, self.rule.id.key);
+        let RuleId { profile, key } = &self.rule.id;
+        let key = match self.world.partition {
+            // Each engine counts for itself, and so each has an alarm of its own.
+            Some(partition) => format!("alarm_limit/{profile}/{key}/{partition}"),
+            None => format!("alarm_limit/{profile}/{key}"),
+        };
         let rule = RuleId { profile: ProfileId::SYSTEM, key: key.into() };
         let at = TimestampMs(at);
         let id = identity::transition_id(originator, &rule, kind.as_str(), at, trigger.cause);

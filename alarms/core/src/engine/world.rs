@@ -237,12 +237,20 @@ pub(crate) struct World {
     /// Places of devices that are gone.
     #[serde(skip)]
     free: BTreeSet<u32>,
+    /// Of the engine, where there are several.
+    #[serde(skip)]
+    pub partition: Option<schema::PartitionId>,
 }
 
 /// Stands where a device is gone; the directory gives no document this id.
 pub(crate) const GONE: DeviceId = DeviceId(0);
 
 impl World {
+    /// An empty one of this partition.
+    pub fn in_partition(partition: Option<schema::PartitionId>) -> Self {
+        Self { partition, ..Self::default() }
+    }
+
     pub fn of(devices: Vec<Device>, locations: Vec<Location>, tenants: Vec<Tenant>) -> Self {
         Self { devices, locations, tenants, ..Self::default() }
     }

@@ -150,7 +150,7 @@ pub(crate) struct World {
 impl World {
     pub(super) fn new(setup: &Arc<Setup>) -> Result<Self, String> {
         let mut world = Self {
-            engine: Engine::new(EngineOptions { grace_ms: setup.grace_ms }),
+            engine: Engine::new(EngineOptions { grace_ms: setup.grace_ms, partition: None }),
             devices: Vec::new(),
             version: 1,
             profiles: BTreeMap::new(),
@@ -386,7 +386,7 @@ impl World {
     /// Goes on from a snapshot, which must say the same again.
     pub fn restart(&mut self) -> Result<(), String> {
         let bytes = self.engine.snapshot();
-        let options = EngineOptions { grace_ms: self.setup.grace_ms };
+        let options = EngineOptions { grace_ms: self.setup.grace_ms, partition: None };
         let restored =
             Engine::restore(options, &bytes).map_err(|error: RestoreError| error.to_string())?;
         if restored.snapshot() != bytes {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use schema::{DocumentKind, RouterId};
-use store::{Change, Entry};
+use store::{Change, Entry, ListQuery};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::node::Node;
@@ -24,6 +24,7 @@ pub(super) async fn directory(node: Arc<Node>) {
             Err(RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "behind the directory: looking at every session");
                 node.check_all();
+                node.note_all();
             }
             Err(RecvError::Closed) => return,
         }
@@ -87,6 +88,22 @@ impl Node {
                 handle.end(End::Revoked);
             }
         });
+    }
+
+    /// Any router may have been enabled, disabled or deleted.
+    fn note_all(&self) {
+        let at = Self::now().wall;
+        let mut query = ListQuery::default();
+        loop {
+            let page = self.directory.routers(&query);
+            for router in page.items {
+                self.ledger.changed(RouterId(router.id), at);
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return,
+            }
+        }
     }
 
     fn check(&self, router: RouterId) {

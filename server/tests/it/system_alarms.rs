@@ -203,3 +203,36 @@ async fn the_system_profile_is_shown_and_follows_the_settings_only() {
     assert_eq!(refused.status(), Some(422));
     assert!(refused.to_string().contains("settings.system_alarms.offline.delay_s"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_stop_in_order_says_of_nobody_that_they_have_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let baken = Baken::start_in(dir.path(), &QUICK).await;
+    let client = baken.client();
+    let router = baken.router().await;
+    let place = json!({ "tenant": router["tenant"], "name": "South" });
+    let place = client.post("/locations", &place).await.unwrap();
+    let never = json!({ "location": place["id"] });
+    second(&client, &never, "never").await;
+    let mqtt = connect(&baken, &router).await;
+    said(&client, &router["device"], "$baken.connected", json!(true)).await;
+    let (status, log) = baken.stop().await;
+    assert!(status.success(), "{log}");
+    drop(mqtt);
+
+    // Long enough for this router to come back on any machine.
+    let patient = ["--set", "mqtt.presence.start_grace_ms=8000"];
+    let baken = Baken::start_in(dir.path(), &patient).await;
+    let _mqtt = connect(&baken, &router).await;
+    let client = baken.client();
+    until("the start's grace is over", async || {
+        let shown = client.get(&format!("/locations/{}", place["id"])).await.unwrap();
+        (shown["status"] == "no_connection").then_some(())
+    })
+    .await;
+    let path = format!("/devices/{}/telemetry?key=$baken.connected", router["device"]);
+    let told = client.get(&path).await.unwrap();
+    let told: Vec<&Value> =
+        told["readings"].as_array().unwrap().iter().map(|reading| &reading["value"]).collect();
+    assert_eq!(told, [&json!(true)], "it was back within the grace");
+}

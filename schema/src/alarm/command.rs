@@ -103,3 +103,17 @@ impl CommandBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deed_from_before_provenance_was_told_still_reads() {
+        let text = r#"{"kind":"alarm","alarm":"00000000000000000000000000000007","device":8,"location":2,"rule":{"profile":3,"key":"hot"},"severity":"major","by":"eva","action":{"action":"acknowledge"}}"#;
+        let body: CommandBody = serde_json::from_str(text).unwrap();
+        let CommandBody::Alarm { by, provenance, .. } = &body else { panic!("a deed") };
+        assert_eq!((&**by, provenance), ("eva", &None));
+        assert_eq!(serde_json::to_string(&body).unwrap(), text);
+    }
+}

@@ -1,4 +1,5 @@
 mod lists;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use server::client::ApiClient;
 use tokio::time::timeout;
 
-use super::harness::{Baken, DEADLINE, until};
+use super::harness::{Baken, DEADLINE, recent_ms, until};
 use super::mqtt::Mqtt;
 
 fn http() -> reqwest::Client {
@@ -256,6 +256,58 @@ async fn a_client_that_comes_back_sees_each_event_once() {
     let table = events(&client, "kind=location_created", ALL).await;
     let table: Vec<u64> = table.iter().map(|event| event["sequence"].as_u64().unwrap()).collect();
     assert_eq!(seen.iter().map(|(id, _)| *id).collect::<Vec<_>>(), table);
+}
+
+const PROFILE: &str = r#"
+    name = "Machines"
+    [[rules]]
+    key = "hot"
+    raise.critical = { when = { key = "t", operator = ">", value = 90 } }
+    clear = { when = { key = "t", operator = "<", value = 70 } }
+"#;
+
+#[tokio::test]
+async fn transitions_are_followed_live_by_severity_each_once() {
+    const SWINGS: usize = 25;
+    let baken = Baken::start().await;
+    let client = baken.client();
+    let router = baken.router().await;
+    let path = format!("/alarm-profiles?tenant={}", router["tenant"]);
+    client.post_text(&path, "application/toml", PROFILE.to_owned()).await.unwrap();
+    let mut mqtt = {
+        let address = baken.run.mqtt.as_deref().unwrap();
+        Mqtt::connect(address, router["token"].as_str().unwrap()).await
+    };
+    let start = recent_ms();
+    let swinging = tokio::spawn(async move {
+        for swing in 0..2 * SWINGS {
+            let at = start + 1_000 * i64::try_from(swing).unwrap();
+            let value = if swing % 2 == 0 { 95 } else { 60 };
+            mqtt.telemetry(&format!(r#"{{"ts":{at},"values":{{"t":{value}}}}}"#)).await;
+        }
+    });
+    let (token, mut seen, mut last) = (baken.token(), Vec::new(), Some(0));
+    let query = format!("?severity_from=major&location={}", router["location"]);
+    while seen.len() < 2 * SWINGS {
+        let mut stream = Stream::open(&baken, &token, &query, last).await;
+        for _ in 0..4 {
+            if seen.len() == 2 * SWINGS {
+                break;
+            }
+            let (id, event) = stream.next().await.expect("the stream goes on");
+            assert_eq!(event["severity"], "critical");
+            last = Some(id);
+            seen.push((event["kind"].clone(), event["at"].as_i64().unwrap() - start));
+        }
+    }
+    swinging.await.unwrap();
+    let expected: Vec<(Value, i64)> = (0..2 * SWINGS)
+        .map(|swing| {
+            let kind = if swing % 2 == 0 { "alarm_raised" } else { "alarm_cleared" };
+            (json!(kind), 1_000 * i64::try_from(swing).unwrap())
+        })
+        .collect();
+    assert_eq!(seen, expected);
 }
 
 #[tokio::test]

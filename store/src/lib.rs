@@ -20,8 +20,8 @@ use std::sync::Arc;
 use prometheus::Registry;
 
 pub use alarms::AlarmStore;
-pub use audit::NewEvent;
 pub use attributes::{Attribute, AttributeChange, Attributes, AttributesError, Scope};
+pub use audit::NewEvent;
 pub use directory::{
     Change, Directory, DirectoryError, Entry, ListQuery, NewRouter, Page as DirectoryPage,
 };

@@ -28,9 +28,11 @@ const POLL: Duration = Duration::from_millis(250);
 /// Where the token is looked for when none is given.
 const DEFAULT_FOLDER: &str = "data";
 
-/// Try an alarm profile on stored history: which alarms it would have raised,
-/// and what differs from those that were. Nothing is changed. Exit code 0 with a
-/// result, 1 without, 2 when the command line is not understood.
+/// Try an alarm profile on stored history
+///
+/// It says which alarms the profile would have raised, and what differs from
+/// those that were. Nothing is changed. Exit code 0 with a result, 1 without, 2
+/// when the command line is not understood.
 #[derive(Debug, Args)]
 pub(super) struct BacktestArgs {
     /// The API of a server that runs
@@ -40,7 +42,7 @@ pub(super) struct BacktestArgs {
     #[arg(long, env = "BAKEN_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Instead of a server: a folder that no server has open
-    #[arg(long, value_name = "DIR", conflicts_with = "server")]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// With --data: the server's configuration, TOML
     #[arg(long, value_name = "FILE", env = "BAKEN_CONFIG")]
@@ -97,6 +99,9 @@ pub(super) fn run(args: &BacktestArgs, output: &mut Output) -> anyhow::Result<Ex
         .with_context(|| format!("cannot read {}", args.profile.display()))?;
     let profile = profile(&args.profile, &text)?;
     anyhow::ensure!(args.from < args.to, "--from must be before --to");
+    // A server in the environment is no wish of this call.
+    let wished = args.server.is_some() && args.server != std::env::var("BAKEN_SERVER").ok();
+    anyhow::ensure!(!(wished && args.data.is_some()), "either --server or --data, not both");
     let result = match &args.data {
         Some(folder) => runtime(&crate::config::Config::default())?.block_on(offline(
             args,

@@ -29,11 +29,13 @@ struct Stream<'a, 'b, K> {
 }
 
 impl<'a, K: Copy> Stream<'a, '_, K> {
+    #[inline]
     fn next_at(&self) -> Option<i64> {
         self.lanes.iter().filter_map(|lane| lane.rows.first()).map(|row| row.observed_at).min()
     }
 
     /// Takes the values at `at`; gives the next time.
+    #[inline]
     fn take(&mut self, at: i64, values: &mut Vec<(K, Value<'a>)>) -> Option<i64> {
         let mut next = None;
         for lane in &mut *self.lanes {
@@ -84,14 +86,20 @@ pub(super) fn groups<K: Copy>(
     ControlFlow::Continue(())
 }
 
+/// The caller's crate has the loop, so that it must be able to take this in.
+#[inline]
 fn value<'a>(row: &Row, texts: &'a Rows) -> Value<'a> {
-    // They were written from text, and the files' checksums were right.
-    let text = || std::str::from_utf8(texts.text(row)).unwrap_or_default();
     match row.kind {
         ValueKind::Number => Value::Number(f64::from_bits(row.bits)),
         ValueKind::Integer => Value::Integer(row.bits.cast_signed()),
         ValueKind::Boolean => Value::Boolean(row.bits != 0),
-        ValueKind::Text => Value::Text(text()),
-        ValueKind::Json => Value::Json(text()),
+        ValueKind::Text => Value::Text(text(row, texts)),
+        ValueKind::Json => Value::Json(text(row, texts)),
     }
+}
+
+#[inline(never)]
+fn text<'a>(row: &Row, texts: &'a Rows) -> &'a str {
+    // It was written from text, and the file's checksums were right.
+    std::str::from_utf8(texts.text(row)).unwrap_or_default()
 }

@@ -26,7 +26,7 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-#[allow(clippy::unnecessary_box_returns, reason = "it is kept as it is returned")]
+#[allow(clippy::box_collection, reason = "it is kept as it is returned")]
 fn boxed(text: &str) -> Box<String> {
     Box::new(cut(text).to_owned())
 }

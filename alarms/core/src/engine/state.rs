@@ -82,6 +82,7 @@ pub(crate) struct Temporal {
     /// The last reading while true.
     pub last: i64,
     /// The readings that count, the oldest first; durations have none.
+    #[allow(clippy::box_collection, reason = "most have none, and a thin pointer is small")]
     pub times: Option<Box<VecDeque<i64>>>,
 }
 

@@ -72,6 +72,7 @@ pub(crate) struct Delta {
     /// Where its part ends; found again after a restore.
     #[serde(skip, default = "never")]
     part_until: i64,
+    #[allow(clippy::box_collection, reason = "most readings do not look there")]
     later: Option<Box<VecDeque<(i64, f64)>>>,
 }
 

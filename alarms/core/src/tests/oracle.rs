@@ -10,6 +10,7 @@ mod naive;
 mod named;
 mod random;
 mod steps;
+mod telling;
 mod text;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ mod bad_profiles;
 mod commands;
 mod config;
 mod demo;
+mod device_changes;
 mod directory;
 mod documents;
 mod downlink;

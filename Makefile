@@ -12,7 +12,7 @@ TEST_TOOLS := $(BUILD_TOOLS) mosquitto:mosquitto mosquitto_pub:mosquitto-clients
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients demo-check crash-check bench bench-peers docs
+.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients demo-check crash-check storm-check bench bench-peers docs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -21,7 +21,7 @@ run: packages-run ## build Baken and run the demo; Ctrl-C ends it
 	cargo build --release --locked -p server
 	exec target/release/baken demo
 
-test: packages-test fmt-check lint deny unit release clients demo-check crash-check ## everything that must pass
+test: packages-test fmt-check lint deny unit release clients demo-check crash-check storm-check ## everything that must pass
 
 packages-run:
 	@deploy/packages $(BUILD_TOOLS)
@@ -55,6 +55,9 @@ demo-check: release ## the demo must raise and clear its alarm
 
 crash-check: release ## a few SIGKILLs under load, then the audit
 	target/release/loadtest crash --kills 4 --seconds 20 --json target/crash.json
+
+storm-check: release ## 10,000 routers that reconnect at once, then the audit
+	target/release/loadtest run --connections 10000 --rate 5000 --keys 3 --storm-every-s 4 --seconds 10 --json target/storm.json
 
 bench: ## the benches of the hot paths
 	cargo bench --workspace --locked

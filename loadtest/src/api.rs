@@ -233,6 +233,23 @@ impl Api {
         Ok(line.trim().parse()?)
     }
 
+    /// The sum and the largest of a metric's values over its labels.
+    ///
+    /// # Errors
+    /// If the server doesn't answer or has no such metric.
+    pub async fn metric_over_labels(&self, name: &str) -> anyhow::Result<(f64, f64)> {
+        let answer = self.client.get(format!("{}/metrics", self.base)).bearer_auth(&self.token);
+        let text = answer.send().await?.error_for_status()?.text().await?;
+        let values = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')))
+            .filter_map(|line| line.rsplit(' ').next())
+            .map(str::parse)
+            .collect::<Result<Vec<f64>, _>>()?;
+        anyhow::ensure!(!values.is_empty(), "the server has no metric {name} with labels");
+        Ok((values.iter().sum(), values.iter().copied().fold(f64::MIN, f64::max)))
+    }
+
     async fn make(&self, path: &str, body: Value) -> anyhow::Result<u64> {
         let answer = self.post(path, &body).await?;
         answer["id"].as_u64().with_context(|| format!("no id in the answer to POST {path}"))

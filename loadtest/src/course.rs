@@ -144,7 +144,8 @@ impl Course {
     }
 
     /// Messages that the rate counts.
-    fn messages(&self) -> u64 {
+    #[must_use]
+    pub fn messages(&self) -> u64 {
         messages(&self.shared, self.qos) - self.warm_up
     }
 

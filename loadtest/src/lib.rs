@@ -36,6 +36,7 @@ pub mod node;
 pub mod report;
 pub mod subject;
 
+pub mod backlog;
 pub mod crash;
 pub mod idle;
 pub mod options;

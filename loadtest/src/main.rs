@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use loadtest::options::{Command, Options};
 use loadtest::report::{Report, write_json};
-use loadtest::{crash, idle, run, usage};
+use loadtest::{backlog, crash, idle, run, usage};
 
 fn main() -> ExitCode {
     match execute(Options::parse()) {
@@ -26,6 +26,7 @@ fn execute(options: Options) -> anyhow::Result<ExitCode> {
     let threads = match &options.command {
         Command::Run(run) => run.load.threads,
         Command::Crash(crash) => crash.load.threads,
+        Command::Backlog(backlog) => backlog.load.threads,
         Command::Idle(idle) => idle.threads,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,6 +40,9 @@ fn execute(options: Options) -> anyhow::Result<ExitCode> {
             }
             Command::Crash(options) => {
                 conclude(&crash::crash(&options).await?, options.outcome.json.as_deref())
+            }
+            Command::Backlog(options) => {
+                conclude(&backlog::backlog(&options).await?, options.outcome.json.as_deref())
             }
             Command::Idle(options) => {
                 let report = idle::idle(&options).await?;

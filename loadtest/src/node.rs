@@ -37,6 +37,8 @@ pub struct Node {
     tls: Option<NodeTls>,
     api: SocketAddr,
     child: Option<Child>,
+    /// What the server is told beside its addresses, as environment variables.
+    settings: Vec<(&'static str, String)>,
     /// Processor time of the lives that are over.
     past_cpu_us: u64,
 }
@@ -79,8 +81,14 @@ impl Node {
             folder,
             _guard: guard,
             child: None,
+            settings: Vec::new(),
             past_cpu_us: 0,
         })
+    }
+
+    /// Gives the server settings at its next start.
+    pub fn set(&mut self, settings: Vec<(&'static str, String)>) {
+        self.settings = settings;
     }
 
     /// Where routers connect.
@@ -108,6 +116,7 @@ impl Node {
             .arg(self.folder.join("data"))
             .env("BAKEN_MQTT__LISTEN", self.mqtt.to_string())
             .env("BAKEN_API__LISTEN", self.api.to_string())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said)

@@ -37,6 +37,11 @@ pub enum Command {
     /// Kills the server with SIGKILL at random moments of a load, starts it
     /// again each time, and audits at the end. The figures are those of `run`.
     Crash(CrashOptions),
+    /// Kills the server with SIGKILL when many readings are only in its journal
+    /// and its memory, starts it again under the same load, and says how soon it
+    /// serves and how fast it catches up; then audits. Without --rate the load
+    /// takes all of the machine, and nothing is left to catch up with.
+    Backlog(BacklogOptions),
     /// Holds idle connections and says what each costs the server in memory.
     Idle(IdleOptions),
 }
@@ -67,6 +72,26 @@ pub struct CrashOptions {
     pub kills: u32,
     /// How long the load lasts in all.
     #[arg(long, value_name = "S", default_value_t = 60.0)]
+    pub seconds: f64,
+    /// The server's program; by default `baken` beside this one.
+    #[arg(long, value_name = "FILE")]
+    pub baken: Option<PathBuf>,
+    /// Keep the server's folder, and say where it is.
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub load: LoadOptions,
+    #[command(flatten)]
+    pub outcome: OutcomeOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct BacklogOptions {
+    /// Readings that are in no history file when the server is killed.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    pub readings: u64,
+    /// How long the load goes on after the server has caught up.
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub seconds: f64,
     /// The server's program; by default `baken` beside this one.
     #[arg(long, value_name = "FILE")]

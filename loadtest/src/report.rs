@@ -76,6 +76,26 @@ pub struct Report {
     /// From the start after a kill until the first CONNACK.
     pub restart_ms_median: Option<f64>,
     pub restart_ms_max: Option<f64>,
+    /// How a server caught up that was killed with much to do.
+    pub backlog: Option<Backlog>,
+}
+
+/// What a server had to do again after a SIGKILL, and how fast it did.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Backlog {
+    /// Readings that were in no history file when it was killed.
+    pub readings: u64,
+    /// From the start that followed until the first CONNACK.
+    pub restart_ms: f64,
+    /// Until queries were less than a second behind the PUBACKs.
+    pub caught_up_s: f64,
+    /// Readings recorded in that time.
+    pub recorded: u64,
+    pub recorded_per_s: f64,
+    /// Readings acknowledged a second before the kill.
+    pub live_per_s: f64,
+    /// How many times the live rate it caught up at.
+    pub ratio: f64,
 }
 
 /// A SIGKILL.
@@ -202,6 +222,20 @@ impl Report {
                     self.kills.len(),
                     self.restart_ms_median.unwrap_or(f64::NAN),
                     self.restart_ms_max.unwrap_or(f64::NAN)
+                ),
+            );
+        }
+        if let Some(backlog) = &self.backlog {
+            line(
+                "backlog",
+                format!(
+                    "{} readings; serving after {:.0} ms, caught up after {:.1} s at {:.0} \
+                     readings/s, {:.1} times the live rate",
+                    backlog.readings,
+                    backlog.restart_ms,
+                    backlog.caught_up_s,
+                    backlog.recorded_per_s,
+                    backlog.ratio
                 ),
             );
         }

@@ -51,7 +51,21 @@ impl Subject {
     /// # Errors
     /// If it doesn't come up.
     pub async fn start(baken: &Path, keep: bool, tls: bool) -> anyhow::Result<Self> {
+        Self::start_with(baken, keep, tls, Vec::new()).await
+    }
+
+    /// As [`Subject::start`], with settings as environment variables.
+    ///
+    /// # Errors
+    /// If it doesn't come up.
+    pub async fn start_with(
+        baken: &Path,
+        keep: bool,
+        tls: bool,
+        settings: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Self> {
         let mut node = Node::prepare(baken, keep, tls)?;
+        node.set(settings);
         node.start()?;
         let api = node.live().await?;
         let tls = match node.certificate() {

@@ -107,7 +107,7 @@ pub struct HistoryConfig {
     /// How long a write that failed waits before it is tried again.
     #[schema(minimum = 1, maximum = 600_000)]
     pub retry_ms: u64,
-    /// Threads that write history; 0 takes half of the cores.
+    /// Threads that write history; 0 takes as many as there are cores.
     #[schema(minimum = 0, maximum = 1_024)]
     pub recorder_threads: usize,
     /// Records whose attributes are stored in one transaction.

@@ -5,6 +5,7 @@ use server::client::ApiClient;
 
 use super::harness::{Baken, until};
 use super::mqtt::Mqtt;
+use super::readiness::damage;
 
 const HOUR_OF_GRACE: [&str; 2] = ["--set", "mqtt.presence.start_grace_ms=3600000"];
 const QUICK: [&str; 6] = [
@@ -136,4 +137,25 @@ async fn while_the_node_has_just_started_nobody_is_said_to_be_away() {
     let address = baken.run.mqtt.as_deref().unwrap();
     let _mqtt = Mqtt::connect(address, router["token"].as_str().unwrap()).await;
     stands(&client, &router["location"], "active").await;
+}
+
+#[tokio::test]
+async fn of_a_stopped_partition_nobody_knows_how_its_locations_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = [&QUICK[..], &["--set", "journal.partitions=1"]].concat();
+    let baken = Baken::start_in(dir.path(), &args).await;
+    let router = baken.router().await;
+    let address = baken.run.mqtt.as_deref().unwrap();
+    let mut mqtt = Mqtt::connect(address, router["token"].as_str().unwrap()).await;
+    for number in 0..5 {
+        mqtt.telemetry(&format!(r#"{{"a":{number}}}"#)).await;
+    }
+    stands(&baken.client(), &router["location"], "active").await;
+    baken.kill().await;
+    damage(dir.path());
+
+    let baken = Baken::start_in(dir.path(), &args).await;
+    let shown = stands(&baken.client(), &router["location"], "unknown").await;
+    assert_eq!(shown["status_reason"], "Partition 0 of this node is stopped.");
+    counts(&baken.client(), "unknown", 1).await;
 }

@@ -47,6 +47,16 @@ fn segment(dir: &Path) -> PathBuf {
     segments.next().expect("a segment was written")
 }
 
+/// Changes a byte in the middle of the first record, an Arrow stream that begins
+/// with this mark; good records stand behind it.
+pub fn damage(dir: &Path) {
+    let path = segment(dir);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let record = bytes.windows(4).position(|window| window == [0xff; 4]).unwrap();
+    bytes[record + 100] ^= 0x40;
+    std::fs::write(&path, bytes).unwrap();
+}
+
 #[tokio::test]
 async fn a_damaged_partition_is_told_and_the_node_still_answers() {
     let dir = tempfile::tempdir().unwrap();
@@ -61,13 +71,7 @@ async fn a_damaged_partition_is_told_and_the_node_still_answers() {
     assert_ready(&baken).await;
     baken.kill().await;
 
-    // A byte in the middle of the first record, an Arrow stream that begins
-    // with this mark; four good records stand behind it.
-    let path = segment(dir.path());
-    let mut bytes = std::fs::read(&path).unwrap();
-    let record = bytes.windows(4).position(|window| window == [0xff; 4]).unwrap();
-    bytes[record + 100] ^= 0x40;
-    std::fs::write(&path, bytes).unwrap();
+    damage(dir.path());
 
     let baken = Baken::start_in(dir.path(), &one_partition).await;
     let body = until("the reason", async || {

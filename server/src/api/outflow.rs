@@ -18,9 +18,23 @@ use tokio::time::timeout;
 /// Pieces that wait for the client.
 const WAITING_PIECES: usize = 2;
 
-/// The client went away, or took nothing for too long.
+/// Why a piece was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
+pub enum Unsent {
+    /// The client went away.
+    Gone,
+    /// It took nothing for too long.
+    Stalled,
+}
+
+impl From<Unsent> for io::Error {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Gone => io::ErrorKind::BrokenPipe.into(),
+            Unsent::Stalled => io::ErrorKind::TimedOut.into(),
+        }
+    }
+}
 
 /// Where the task puts its pieces. Dropped without [`Outflow::finish`], the
 /// connection is cut off, so that a part is never taken for the whole.
@@ -41,10 +55,11 @@ pub fn outflow(write_stall: Duration) -> (Outflow, Body) {
 
 impl Outflow {
     /// Waits until there is room for the piece.
-    pub async fn send(&self, piece: Bytes) -> Result<(), Gone> {
+    pub async fn send(&self, piece: Bytes) -> Result<(), Unsent> {
         match timeout(self.write_stall, self.sender.send(piece)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Gone),
+            Ok(Err(_gone)) => Err(Unsent::Gone),
+            Err(_elapsed) => Err(Unsent::Stalled),
         }
     }
 
@@ -94,7 +109,7 @@ mod tests {
         for _ in 0..WAITING_PIECES {
             out.send(piece.clone()).await.unwrap();
         }
-        assert_eq!(out.send(piece).await, Err(Gone));
+        assert_eq!(out.send(piece).await, Err(Unsent::Stalled));
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use utoipa::IntoParams;
 use super::{EventShown, kinds};
 use crate::api::auth::Access;
 use crate::api::extract::Query;
-use crate::api::outflow::{Gone, Outflow, outflow};
+use crate::api::outflow::{Outflow, Unsent, outflow};
 use crate::api::problem::{ApiResult, Problem};
 use crate::api::several::Several;
 use crate::api::state::AppState;
@@ -190,7 +190,7 @@ impl Follower {
     async fn catch_up(
         &mut self,
         mut ended: Pin<&mut (impl Future<Output = ()> + Send)>,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), Unsent> {
         let newest = *self.latest.borrow_and_update();
         while self.last < newest {
             let (after, up_to) = (Some(self.last), Some(newest));
@@ -200,7 +200,7 @@ impl Follower {
                 Err(error) => {
                     // The client comes back and is given what it missed.
                     tracing::warn!(%error, "a stream of events was broken off");
-                    return Err(Gone);
+                    return Err(Unsent::Gone);
                 }
             };
             let next = match page.last() {
@@ -220,11 +220,11 @@ impl Follower {
         &self,
         piece: Bytes,
         ended: Pin<&mut (impl Future<Output = ()> + Send)>,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), Unsent> {
         tokio::select! {
             // A token that is revoked gets nothing more.
             biased;
-            () = ended => Err(Gone),
+            () = ended => Err(Unsent::Gone),
             sent = self.out.send(piece) => sent,
         }
     }

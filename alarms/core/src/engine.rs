@@ -57,6 +57,12 @@ pub struct DeviceDescription {
     pub location_name: String,
     /// An IANA name; one that is unknown counts as UTC.
     pub time_zone: String,
+    /// Of the location's document.
+    #[serde(default)]
+    pub location_version: u64,
+    /// The location groups that the location is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub location_groups: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +147,8 @@ pub struct Engine {
     tally: Tally,
     touches: Vec<Touch>,
     affected: Vec<u32>,
+    /// (device, rule) pairs that look at another device.
+    watchers: Vec<(u32, u32)>,
 }
 
 impl Engine {
@@ -161,6 +169,7 @@ impl Engine {
             tally: Tally::default(),
             touches: Vec::new(),
             affected: Vec::new(),
+            watchers: Vec::new(),
         }
     }
 

@@ -8,9 +8,6 @@ use super::world::Cell;
 use super::{Engine, KeyIndex, state, timers};
 use crate::program::Touch;
 
-/// (device, rule) pairs that look at another device.
-type Watchers = SmallVec<[(u32, u32); 16]>;
-
 impl Engine {
     /// Evaluates a group at its own time.
     pub(super) fn take_in(
@@ -21,8 +18,11 @@ impl Engine {
         values: &[(KeyIndex, Value<'_>)],
         out: &mut Vec<Transition>,
     ) {
-        let watched = self.world.device(index).watched;
-        let watchers = if watched { self.watchers(index, at, values) } else { SmallVec::new() };
+        let mut watchers: Vec<(u32, u32)> = Vec::new();
+        if self.world.device(index).watched {
+            watchers = std::mem::take(&mut self.watchers);
+            self.find_watchers(index, at, values, &mut watchers);
+        }
         for &(owner, rule) in &watchers {
             self.interrupt_gap(owner, rule, at);
         }
@@ -54,6 +54,9 @@ impl Engine {
             self.evaluate(index, at, trigger, &touches, &watchers, out);
         }
         self.touches = touches;
+        if watchers.capacity() > 0 {
+            self.watchers = watchers;
+        }
     }
 
     /// Puts values in their cells and notes what each did.
@@ -111,10 +114,10 @@ impl Engine {
         let device = &self.world.devices[index as usize];
         let (tenant, class) = (device.tenant, device.class);
         if let [touch] = touches {
-            let mut place = 0;
-            while let Some(rule) = self.world.rule(tenant, class, touch.list, place) {
+            let class = &self.world.tenants[tenant as usize].classes[class as usize];
+            let rules: SmallVec<[u32; 16]> = SmallVec::from_slice(class.list(touch.list));
+            for &rule in &rules {
                 self.round(index, rule, at, trigger, touches, index, out);
-                place += 1;
             }
         } else {
             let mut affected = std::mem::take(&mut self.affected);
@@ -137,8 +140,14 @@ impl Engine {
     }
 
     /// The rules of other devices that look at what is new of this one.
-    fn watchers(&self, index: u32, at: i64, values: &[(KeyIndex, Value<'_>)]) -> Watchers {
-        let mut watchers: Watchers = SmallVec::new();
+    fn find_watchers(
+        &self,
+        index: u32,
+        at: i64,
+        values: &[(KeyIndex, Value<'_>)],
+        watchers: &mut Vec<(u32, u32)>,
+    ) {
+        watchers.clear();
         let device = &self.world.devices[index as usize];
         let location = &self.world.locations[device.location as usize];
         let class = &self.world.tenants[device.tenant as usize].classes[device.class as usize];
@@ -157,7 +166,6 @@ impl Engine {
             values.iter().filter(fresh).any(of)
         };
         watchers.retain(|(owner, rule)| *owner != index || !runs(*rule));
-        watchers
     }
 
     /// One round of one rule of one device. `source` is the device that the
@@ -186,7 +194,7 @@ impl Engine {
             (place, known) => {
                 let ended = known.map_or(i64::MIN, |entry| entry.at);
                 let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, index);
-                let since = scene.rest_until(ended, at);
+                let since = scene.rest_until(ended, trigger.reading);
                 if rule.stateless_when_idle && !scene.stirs(at.max(since)) {
                     return;
                 }

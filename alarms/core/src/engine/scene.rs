@@ -116,10 +116,10 @@ impl<'a> Scene<'a> {
     /// The time before which a rule at rest can't begin anything: the end of
     /// what it had going last, and the latest reading of its keys.
     #[inline]
-    pub fn rest_until(&self, ended: i64, at: i64) -> i64 {
+    pub fn rest_until(&self, ended: i64, reading: bool) -> i64 {
         match self.rule.keys.as_slice() {
             // The one key's reading is what it begins with.
-            [key] if self.last(key).is_some_and(|(_, of)| of == at) => ended,
+            [_] if reading => ended,
             keys => {
                 let times = keys.iter().filter_map(|key| self.last(key));
                 times.map(|(_, of)| of).fold(ended, i64::max)

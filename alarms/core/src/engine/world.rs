@@ -203,10 +203,14 @@ impl Device {
 pub(crate) struct Location {
     pub id: LocationId,
     pub tenant: u32,
+    /// Of the document that it was described by; 0 where none was.
+    pub version: u64,
     pub name: Arc<str>,
     pub time_zone: Box<str>,
     #[serde(skip)]
     pub zone: u32,
+    /// The location groups that it is in.
+    pub groups: Box<[Box<str>]>,
     pub devices: Vec<u32>,
     pub attributes: Vec<(u32, Scalar)>,
     /// Devices that rules name, by name.
@@ -215,6 +219,20 @@ pub(crate) struct Location {
     /// (device, key) to the (device, rule) pairs that look at it.
     #[serde(skip)]
     pub watchers: Map<(u32, u32), Vec<(u32, u32)>>,
+}
+
+/// What a location's document says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocationText<'a> {
+    pub version: u64,
+    pub name: &'a str,
+    pub time_zone: &'a str,
+    pub groups: &'a [String],
+}
+
+impl LocationText<'_> {
+    /// For a location of which only attributes are known so far.
+    pub const UNKNOWN: Self = Self { version: 0, name: "", time_zone: "UTC", groups: &[] };
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -273,12 +291,6 @@ impl World {
         &self.locations[self.device(index).location as usize]
     }
 
-    /// A rule of a class's list by its place, if the list is that long.
-    pub fn rule(&self, tenant: u32, class: u32, list: u32, place: usize) -> Option<u32> {
-        let class = &self.tenants[tenant as usize].classes[class as usize];
-        class.list(list).get(place).copied()
-    }
-
     pub fn tenant_of(&self, index: u32) -> &Tenant {
         &self.tenants[self.device(index).tenant as usize]
     }
@@ -293,19 +305,18 @@ impl World {
         place
     }
 
-    /// The place of a location; `name` and `time_zone` count when it is new.
+    /// The place of a location; what is said of it counts when it is new.
     pub fn location(
         &mut self,
         id: LocationId,
         tenant: u32,
-        name: &str,
-        time_zone: &str,
+        text: &LocationText<'_>,
         zones: &mut Zones,
     ) -> u32 {
-        if let Some(&known) = self.location_index.get(&id.0) {
+        if let Some(known) = self.location_place(id) {
             if self.locations[known as usize].name.is_empty() {
                 // So far only its attributes were known.
-                self.describe_location(id, name, time_zone, zones);
+                self.describe_location(known, text, zones);
             }
             return known;
         }
@@ -313,9 +324,11 @@ impl World {
         self.locations.push(Location {
             id,
             tenant,
-            name: name.into(),
-            time_zone: time_zone.into(),
-            zone: zones.or_utc(time_zone),
+            version: text.version,
+            name: text.name.into(),
+            time_zone: text.time_zone.into(),
+            zone: zones.or_utc(text.time_zone),
+            groups: boxed(text.groups),
             devices: Vec::new(),
             attributes: Vec::new(),
             named: Map::default(),
@@ -325,19 +338,20 @@ impl World {
         place
     }
 
-    /// Gives a location that is known its name and time zone.
-    pub fn describe_location(
-        &mut self,
-        id: LocationId,
-        name: &str,
-        time_zone: &str,
-        zones: &mut Zones,
-    ) {
-        let Some(&place) = self.location_index.get(&id.0) else { return };
+    /// The place of a location that is known.
+    pub fn location_place(&self, id: LocationId) -> Option<u32> {
+        self.location_index.get(&id.0).copied()
+    }
+
+    /// Says of a location what its document says. Its devices' classes follow
+    /// from its groups, and are the caller's to find again.
+    pub fn describe_location(&mut self, place: u32, text: &LocationText<'_>, zones: &mut Zones) {
         let location = &mut self.locations[place as usize];
-        location.name = name.into();
-        location.time_zone = time_zone.into();
-        location.zone = zones.or_utc(time_zone);
+        location.version = text.version;
+        location.name = text.name.into();
+        location.time_zone = text.time_zone.into();
+        location.zone = zones.or_utc(text.time_zone);
+        location.groups = boxed(text.groups);
     }
 
     /// Forgets a device, and says at which location it was.
@@ -353,13 +367,13 @@ impl World {
     /// Adds a device that is not there yet.
     pub fn add(&mut self, description: &DeviceDescription, zones: &mut Zones) -> u32 {
         let tenant = self.tenant(description.tenant);
-        let location = self.location(
-            description.location,
-            tenant,
-            &description.location_name,
-            &description.time_zone,
-            zones,
-        );
+        let text = LocationText {
+            version: description.location_version,
+            name: &description.location_name,
+            time_zone: &description.time_zone,
+            groups: &description.location_groups,
+        };
+        let location = self.location(description.location, tenant, &text, zones);
         let device_type = description.device_type.as_deref().map(Into::into);
         let name = description.name.as_str().into();
         let device = Device::new(description.device, name, device_type, tenant, location);
@@ -380,6 +394,10 @@ impl World {
 
 fn index(place: usize) -> u32 {
     u32::try_from(place).expect("quotas keep devices, locations and tenants below 2^32")
+}
+
+fn boxed(groups: &[String]) -> Box<[Box<str>]> {
+    groups.iter().map(|group| group.as_str().into()).collect()
 }
 
 /// Sets or deletes an attribute in a short list.

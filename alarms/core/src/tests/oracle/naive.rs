@@ -358,7 +358,7 @@ impl Naive {
                     // It now belongs to another device.
                     let kind = TransitionKind::Cleared { reason: ClearReason::RuleRemoved };
                     self.tell(device, &old.key, at, kind);
-                    self.forget(device, old, at);
+                    self.forget(device, new, at);
                     self.memories.remove(&(device, old.key.clone()));
                 }
             }

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use loadtest::packets::{QoS, Version, parse};
 use loadtest::plan::{Lane, Plan};
+use loadtest::swing::Swing;
 use loadtest::template::Template;
 use schema::TimestampMs;
 use tokio_util::codec::Decoder;
@@ -23,6 +24,7 @@ fn buffer(version: Version) -> Vec<u8> {
         devices_behind: 0,
         buffered_every: 0,
         times_per_batch: 1,
+        swing: Swing::default(),
     };
     let template = Template::new(&plan, Lane::Live, 0, version, QoS::AtLeastOnce);
     let mut out = Vec::new();

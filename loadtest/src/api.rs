@@ -1,5 +1,5 @@
 //! The server's HTTP API, as much of it as a load test needs: makes the fleet's
-//! routers, and reads back what was stored.
+//! routers and alarm profile, and reads back what was stored and what happened.
 
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ const IMPORT_ROUTERS: usize = 1_000;
 pub const PAGE_ROWS: usize = 100_000;
 /// Devices in one page of a list.
 const PAGE_DEVICES: usize = 1_000;
+/// Events in one page, the most that the API gives.
+const PAGE_EVENTS: usize = 1_000;
 /// How long one answer may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 const ARROW: &str = "application/vnd.apache.arrow.stream";
@@ -219,13 +221,59 @@ impl Api {
         buckets.iter().map(|b| b["count"].as_u64().context("no count in a bucket")).sum()
     }
 
+    /// Saves an alarm profile in TOML; its id, or none if it is saved, but not in
+    /// force in the time that the server gives it.
+    ///
+    /// # Errors
+    /// If the server doesn't answer or refuses.
+    pub async fn make_profile(&self, tenant: u64, toml: String) -> anyhow::Result<Option<u64>> {
+        let path = format!("/alarm-profiles?tenant={tenant}");
+        let request = self.client.post(format!("{}/api/v1{path}", self.base)).body(toml);
+        let request = request.header("content-type", "application/toml").bearer_auth(&self.token);
+        let answer = request.send().await?;
+        if answer.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE {
+            return Ok(None);
+        }
+        let answer: Value = checked(answer, &path).await?.json().await?;
+        answer["id"].as_u64().context("no id in the answer to an alarm profile").map(Some)
+    }
+
+    /// A page of a tenant's events of some kinds, oldest first, as JSON.
+    ///
+    /// # Errors
+    /// If the server doesn't answer or refuses.
+    pub async fn events(
+        &self,
+        tenant: u64,
+        kinds: &str,
+        after: Option<&str>,
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut query = vec![
+            ("tenant", tenant.to_string()),
+            ("kind", kinds.to_owned()),
+            ("order", "asc".to_owned()),
+            ("limit", PAGE_EVENTS.to_string()),
+        ];
+        query.extend(after.map(|after| ("after", after.to_owned())));
+        let answer = self.get("/events", &query, "application/json").await?;
+        Ok(answer.bytes().await?.to_vec())
+    }
+
+    /// All metrics, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// If the server doesn't answer.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let request = self.client.get(format!("{}/metrics", self.base)).bearer_auth(&self.token);
+        Ok(request.send().await?.error_for_status()?.text().await?)
+    }
+
     /// The value of a metric without labels.
     ///
     /// # Errors
     /// If the server doesn't answer or has no such metric.
     pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let answer = self.client.get(format!("{}/metrics", self.base)).bearer_auth(&self.token);
-        let text = answer.send().await?.error_for_status()?.text().await?;
+        let text = self.metrics().await?;
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
@@ -238,8 +286,7 @@ impl Api {
     /// # Errors
     /// If the server doesn't answer or has no such metric.
     pub async fn metric_over_labels(&self, name: &str) -> anyhow::Result<(f64, f64)> {
-        let answer = self.client.get(format!("{}/metrics", self.base)).bearer_auth(&self.token);
-        let text = answer.send().await?.error_for_status()?.text().await?;
+        let text = self.metrics().await?;
         let values = text
             .lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')))

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::ledger::{Bits, Ledger};
 use crate::plan::{Lane, Plan};
+use crate::transitions::{Expectation, Expected};
 use crate::values::{self, Stored};
 
 /// How many faults are described in words; all are counted.
@@ -157,7 +158,7 @@ impl<'a> SeriesAudit<'a> {
             verdict.example(|| format!("{name}: {time} is stored twice"));
             return;
         }
-        let offered = values::sample(audit.seed, name.key, number);
+        let offered = plan.sample(audit.seed, name.key, number);
         if !offered.is(stored) {
             verdict.wrong += 1;
             verdict.example(|| format!("{name}: {offered:?} at {time} became {stored:?}"));
@@ -165,6 +166,29 @@ impl<'a> SeriesAudit<'a> {
         if !ledger.is_acknowledged(plan.message_of(audit.lane, name.device, number)) {
             verdict.stored_unacknowledged += 1;
         }
+    }
+
+    /// What must have come of the series' alarms, by the rows so far. Readings
+    /// came to the server in the order of their messages.
+    #[must_use]
+    pub fn expected(&self) -> Vec<Expected> {
+        let device = self.name.device;
+        let mut stored = Vec::new();
+        for audit in [&self.live, &self.buffered] {
+            let seen = (0..audit.offered).filter(|&number| audit.seen.get(number));
+            stored.extend(
+                seen.map(|number| {
+                    (self.plan.message_of(audit.lane, device, number), number, audit)
+                }),
+            );
+        }
+        stored.sort_unstable_by_key(|&(message, number, _)| (message, number));
+        let mut expectation = Expectation::default();
+        for (_, number, LaneAudit { lane, seed, .. }) in stored {
+            let sample = self.plan.sample(*seed, self.name.key, number);
+            expectation.reading(self.name.key, self.plan.time_of(*lane, number), sample);
+        }
+        expectation.finish()
     }
 
     /// All rows are in: finds what isn't there.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::alarms;
+use crate::distribution::Buckets;
 use crate::enrol::Enrolled;
 use crate::fleet::{Fleet, Outcome};
 use crate::options::{LoadOptions, OutcomeOptions};
@@ -18,6 +20,7 @@ use crate::readback::Evidence;
 use crate::report::{Memory, Report};
 use crate::shared::{Shared, counted};
 use crate::subject::Subject;
+use crate::transitions;
 use crate::usage::{self, Usage};
 
 /// How long all connections may take to come up.
@@ -33,6 +36,8 @@ pub struct Course {
     started: Instant,
     own_before: Usage,
     server_before: Option<Usage>,
+    /// How long alarms took before.
+    alarms_before: Buckets,
     memory: Memory,
     /// Messages of the warm-up, which the rate doesn't count.
     warm_up: u64,
@@ -80,6 +85,10 @@ impl Course {
         tokio::time::sleep(warm_up).await;
         let shared = Arc::clone(fleet.shared());
         shared.latencies().reset();
+        let alarms_before = match &subject.api {
+            Some(api) => alarms::time_to_alarm(api).await?,
+            None => Buckets::default(),
+        };
         let server_before = subject.usage().await?;
         let rss_bytes = server_before.unwrap_or_default().rss_bytes;
         let own_before = usage::own()?;
@@ -91,6 +100,7 @@ impl Course {
             started,
             own_before,
             server_before,
+            alarms_before,
             memory: Memory { start_bytes: rss_bytes, max_bytes: rss_bytes, ..Memory::default() },
             warm_up,
             shown: (started, 0),
@@ -200,11 +210,21 @@ impl Course {
         let caught_up = evidence.catch_up(api, Duration::from_secs(options.catch_up_s)).await?;
         report.catch_up_s = Some(caught_up.after.as_secs_f64());
         report.caught_up = Some(caught_up.complete);
+        if let Some(watch) = enrolled.watch() {
+            watch.catch_up(api, Duration::from_secs(options.catch_up_s)).await?;
+            let took = alarms::time_to_alarm(api).await?.since(&self.alarms_before);
+            report.time_to_alarm = Some(took.spread());
+        }
         report.server_cpu_us_per_message =
             per_message(self.server_cpu_us(subject).await?, self.messages());
         eprintln!("reading {} readings back", report.acknowledged);
-        report.verdict = evidence.judge(api).await.context("the audit could not be done")?;
+        let judged = evidence.judge(api).await.context("the audit could not be done")?;
+        report.verdict = judged.verdict;
         report.audited = true;
+        if let Some(watch) = enrolled.watch() {
+            let found = watch.read(api).await.context("the alarms could not be read")?;
+            report.transitions = Some(transitions::compare(&judged.watched, &found));
+        }
         Ok(report)
     }
 
@@ -235,6 +255,7 @@ impl Course {
             rate_per_s,
             readings_per_s: rate_per_s * offered as f64 / (messages_offered.max(1)) as f64,
             puback_latency: self.shared.latency(),
+            server_cores_under_load: end.server_cpu_us.map(|us| us as f64 / 1e6 / load_s),
             server_cpu_us_per_message_under_load: per_message(end.server_cpu_us, end.messages),
             loadtest_cpu_us_per_message: per_message(Some(end.own_cpu_us), end.messages)
                 .unwrap_or_default(),

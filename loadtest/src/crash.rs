@@ -11,6 +11,7 @@ use anyhow::Context;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::alarms::Watch;
 use crate::connect::{Login, Target, connect};
 use crate::course::{self, CONNECT_DEADLINE, Course, TICK, interrupted};
 use crate::enrol::{self, Enrolled};
@@ -19,6 +20,7 @@ use crate::node::START_TIMEOUT;
 use crate::options::CrashOptions;
 use crate::report::{Kill, Report};
 use crate::subject::{Subject, baken};
+use crate::transitions::Replay;
 use crate::usage;
 
 /// How often a kill comes early in the next life, not after a while of load.
@@ -74,8 +76,30 @@ pub async fn crash(options: &CrashOptions) -> anyhow::Result<Report> {
     report.kind = "crash";
     report.seed = seed;
     report.set_kills(done);
+    // Restarts are in it, which are measured by themselves.
+    report.time_to_alarm = None;
+    if let Some(watch) = enrolled.watch().filter(|_| report.audited) {
+        let limit = Duration::from_secs(options.outcome.catch_up_s);
+        report.replay = Some(replay(&mut subject, watch, limit).await?);
+    }
     subject.close().await?;
     Ok(report)
+}
+
+/// The same input without kills: the server starts on the same journal without
+/// any alarms and raises them all from its start.
+async fn replay(subject: &mut Subject, watch: Watch, limit: Duration) -> anyhow::Result<Replay> {
+    let api = subject.api.as_ref().context("a server that was started has an API")?;
+    let node = subject.node.as_mut().context("the server was started here")?;
+    eprintln!("raising all alarms again, in one go");
+    let killed = watch.read(api).await?;
+    node.stop().await?;
+    node.forget_alarms()?;
+    node.start()?;
+    node.live().await?;
+    watch.catch_up(api, limit).await?;
+    let whole = watch.read(api).await?;
+    Ok(Replay::compare(&killed, &whole))
 }
 
 struct Killer {

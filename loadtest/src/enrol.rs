@@ -4,13 +4,16 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use schema::TimestampMs;
 
+use crate::alarms::Watch;
 use crate::api::{Api, MadeRouter, Quota};
 use crate::connect::Login;
 use crate::options::LoadOptions;
 use crate::packets::Version;
 use crate::plan::Plan;
+use crate::swing;
 use crate::template::device_name;
 
 /// How long before the live readings the buffered ones begin.
@@ -25,10 +28,12 @@ pub struct Enrolled {
     /// Those that carry the load, then `extra` others.
     routers: Vec<MadeRouter>,
     carrying: usize,
+    watch: Option<Watch>,
 }
 
 impl Enrolled {
-    /// Makes routers: those that the plan needs and `extra` others.
+    /// Makes routers, those that the plan needs and `extra` others, and the alarm
+    /// profile that watches them, if the plan has alarms.
     ///
     /// # Errors
     /// If the server doesn't answer or refuses.
@@ -49,7 +54,20 @@ impl Enrolled {
             places.push(api.make_location(tenant, &format!("location-{location}")).await?);
         }
         let routers = api.make_routers(&places, routers as usize).await?;
-        Ok(Self { tenant, routers, carrying: connections as usize })
+        let watch = if plan.swing.is_on() {
+            let profile = api.make_profile(tenant, swing::profile(plan.keys)).await?;
+            let profile = profile.context("the alarm profile is not in force yet")?;
+            Some(Watch { tenant, profile })
+        } else {
+            None
+        };
+        Ok(Self { tenant, routers, carrying: connections as usize, watch })
+    }
+
+    /// What watches the load, where it has alarms.
+    #[must_use]
+    pub fn watch(&self) -> Option<Watch> {
+        self.watch
     }
 
     /// How those that carry the load log in.
@@ -99,6 +117,7 @@ pub fn plan(options: &LoadOptions) -> Plan {
         devices_behind: options.devices,
         buffered_every: options.buffered_every,
         times_per_batch: options.buffered_times,
+        swing: options.swing(),
     }
 }
 

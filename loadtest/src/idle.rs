@@ -21,6 +21,7 @@ use crate::packets::PINGREQ;
 use crate::plan::Plan;
 use crate::shared::{count, counted};
 use crate::subject::Subject;
+use crate::swing::Swing;
 use crate::usage;
 
 /// What the server is told; a ping comes after half of it.
@@ -170,5 +171,6 @@ fn no_load() -> Plan {
         devices_behind: 0,
         buffered_every: 0,
         times_per_batch: 1,
+        swing: Swing::default(),
     }
 }

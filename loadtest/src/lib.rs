@@ -10,6 +10,7 @@
 //! which of them were acknowledged ([`ledger`]).
 
 pub mod plan;
+pub mod swing;
 pub mod values;
 
 pub mod packets;
@@ -18,6 +19,8 @@ pub mod template;
 pub mod ledger;
 
 pub mod audit;
+pub mod distribution;
+pub mod transitions;
 
 pub mod connect;
 pub mod fleet;
@@ -25,6 +28,7 @@ pub mod flight;
 pub mod publisher;
 pub mod shared;
 
+pub mod alarms;
 pub mod api;
 pub mod readback;
 pub mod usage;

@@ -23,6 +23,8 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an orderly stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
+/// The beginning of the names of the files that keep alarms.
+const ALARMS: &[u8] = b"alarms.db";
 /// Bytes of the server's own messages that are shown when it fails.
 const SHOWN_BYTES: usize = 4_000;
 
@@ -197,6 +199,27 @@ impl Node {
                 )
             }
         }
+    }
+
+    /// Takes what the stopped server knows of alarms out of its data folder, and
+    /// keeps it beside that: at its next start it begins at the journal's.
+    ///
+    /// # Errors
+    /// If there is nothing, or it can't be moved.
+    pub fn forget_alarms(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.child.is_none(), "the server still runs");
+        let aside = self.folder.join("alarms-before");
+        std::fs::create_dir(&aside)?;
+        let mut moved = 0;
+        for entry in std::fs::read_dir(self.folder.join("data"))? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(ALARMS) {
+                std::fs::rename(entry.path(), aside.join(entry.file_name()))?;
+                moved += 1;
+            }
+        }
+        anyhow::ensure!(moved > 0, "the server has no file of alarms");
+        Ok(())
     }
 
     /// What the server has used: processor time of all of its lives.

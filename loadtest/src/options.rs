@@ -7,6 +7,7 @@ use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::packets::{QoS, Version};
+use crate::swing::{self, Swing};
 
 /// Drives a fleet of simulated routers and audits that nothing was lost.
 ///
@@ -209,6 +210,14 @@ pub struct LoadOptions {
     /// Locations that the routers stand at in turns.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub locations: u32,
+    /// Percent of the readings that raise or clear an alarm of a profile that is
+    /// saved for them; a quarter as many change its severity. Buffered batches
+    /// come late and raise nothing. All alarms are audited.
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub alarms_share: f64,
+    /// The same as alarms raised a second, of a load with a --rate.
+    #[arg(long, value_name = "N", default_value_t = 0.0, conflicts_with = "alarms_share")]
+    pub alarms_per_s: f64,
     /// Keep alive; 0 is none.
     #[arg(long, value_name = "S", default_value_t = 60)]
     pub keep_alive_s: u16,
@@ -295,7 +304,43 @@ impl LoadOptions {
         ensure!(self.buffered_times > 0, "--buffered-times must be at least 1");
         ensure!(self.devices < 1_000_000, "--devices must be below 1000000");
         ensure!(self.rate >= 0.0, "--rate must not be negative");
+        ensure!(self.alarms_share >= 0.0, "--alarms-share must not be negative");
+        ensure!(self.alarms_per_s >= 0.0, "--alarms-per-s must not be negative");
+        ensure!(
+            self.alarms_per_s == 0.0 || (self.rate > 0.0 && self.buffered_every == 0),
+            "--alarms-per-s needs a --rate, and no buffered batches"
+        );
+        let crossing = self.crossing_per_million();
+        ensure!(
+            crossing <= f64::from(Swing::MAX_PER_MILLION),
+            "so many alarms are more than every second reading of the keys that have limits"
+        );
+        let asked = self.alarms_share > 0.0 || self.alarms_per_s > 0.0;
+        ensure!(!asked || crossing >= 1.0, "so few alarms are less than one in a million readings");
         Ok(())
+    }
+
+    /// How values cross the limits of alarms.
+    #[must_use]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be from 0 to a million"
+    )]
+    pub fn swing(&self) -> Swing {
+        Swing::new(self.crossing_per_million().round() as u32)
+    }
+
+    /// Readings of a watched key that raise or clear, of a million of them.
+    fn crossing_per_million(&self) -> f64 {
+        let watched = f64::from(swing::watched_keys(self.keys));
+        let share = if self.alarms_per_s > 0.0 {
+            // What is raised is cleared.
+            2.0 * self.alarms_per_s / (self.rate * f64::from(self.times) * f64::from(self.keys))
+        } else {
+            self.alarms_share / 100.0
+        };
+        share * f64::from(self.keys) / watched * 1e6
     }
 
     /// The quality of service.
@@ -320,5 +365,35 @@ mod tests {
         assert_eq!((crash.kills, crash.load.connections), (3, 100));
         let line = "loadtest run --server http://127.0.0.1:1 --token t";
         assert!(Options::try_parse_from(line.split(' ')).is_err(), "--mqtt is missing");
+    }
+
+    fn load(words: &str) -> LoadOptions {
+        let line = format!("loadtest run {words}");
+        let options = Options::try_parse_from(line.trim_end().split(' ')).unwrap();
+        let Command::Run(run) = options.command else { panic!("{options:?}") };
+        run.load
+    }
+
+    #[test]
+    fn a_share_of_alarms_is_one_of_all_readings() {
+        assert_eq!(load("").swing(), Swing::default());
+        assert_eq!(load("--alarms-share 2").swing(), Swing::new(20_000));
+        // Three of six keys have limits, so that each crosses twice as often.
+        assert_eq!(load("--keys 6 --alarms-share 2").swing(), Swing::new(40_000));
+        // 50 raised and 50 cleared of 15,000 readings.
+        assert_eq!(load("--rate 5000 --alarms-per-s 50").swing(), Swing::new(6_667));
+        for wrong in [
+            "--alarms-share 60",
+            "--keys 300 --alarms-share 2",
+            "--alarms-share -1",
+            "--alarms-share 0.00001",
+            "--alarms-per-s 50",
+            "--rate 10 --alarms-per-s 50",
+            "--rate 5000 --alarms-per-s 50 --buffered-every 3",
+        ] {
+            let words = wrong.replace("share -1", "share=-1");
+            assert!(load(&words).check().is_err(), "{wrong}");
+        }
+        assert!(load("--keys 6 --alarms-share 2").check().is_ok());
     }
 }

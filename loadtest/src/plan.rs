@@ -7,6 +7,9 @@
 
 use schema::TimestampMs;
 
+use crate::swing::Swing;
+use crate::values::Sample;
+
 /// Where a reading's time lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
@@ -34,6 +37,8 @@ pub struct Plan {
     pub buffered_every: u32,
     /// Reading times in a buffered batch.
     pub times_per_batch: u32,
+    /// How values cross the limits of alarms.
+    pub swing: Swing,
 }
 
 /// What one message carries: `times` consecutive readings of one device.
@@ -107,6 +112,12 @@ impl Plan {
         TimestampMs(base.0 + number.cast_signed())
     }
 
+    /// The value of reading `number` of a key; `series` is that of the lane.
+    #[must_use]
+    pub fn sample(&self, series: u64, key: u32, number: u64) -> Sample {
+        self.swing.sample(series, key, number)
+    }
+
     /// The lane and number of the reading at a time; `None` if it lies before
     /// both lanes.
     #[must_use]
@@ -163,6 +174,7 @@ pub(crate) fn sample() -> Plan {
         devices_behind: 3,
         buffered_every: 4,
         times_per_batch: 5,
+        swing: Swing::default(),
     }
 }
 

@@ -16,7 +16,9 @@ use crate::api::{Api, Range};
 use crate::audit::{SeriesAudit, SeriesName, Verdict};
 use crate::ledger::Ledger;
 use crate::plan::{Lane, Plan};
+use crate::swing;
 use crate::template::key_name;
+use crate::transitions::Watched;
 use crate::values::{self, Stored};
 
 /// Series that are read at the same time.
@@ -38,6 +40,15 @@ pub struct Evidence {
     /// The ids of each connection's devices; none for one that the server
     /// doesn't know.
     pub devices: Vec<Vec<Option<u64>>>,
+}
+
+/// What came of reading all back.
+#[derive(Debug, Default)]
+pub struct Judged {
+    pub verdict: Verdict,
+    /// What alarms the stored readings must have raised, where a profile watches
+    /// the load.
+    pub watched: Vec<Watched>,
 }
 
 /// How the history came to have all that was acknowledged.
@@ -86,21 +97,21 @@ impl Evidence {
     ///
     /// # Errors
     /// If the server doesn't answer, or not in the form of its contract.
-    pub async fn judge(self: Arc<Self>, api: &Api) -> anyhow::Result<Verdict> {
-        let mut verdict = Verdict::default();
+    pub async fn judge(self: Arc<Self>, api: &Api) -> anyhow::Result<Judged> {
+        let mut judged = Judged::default();
         let mut readers = JoinSet::new();
         for (counted, name) in self.series().into_iter().enumerate() {
             if readers.len() >= READERS {
-                collect(&mut readers, &mut verdict).await?;
+                collect(&mut readers, &mut judged).await?;
             }
             let (evidence, api) = (Arc::clone(&self), api.clone());
             let counts = counted < COUNTED_SERIES;
             readers.spawn(async move { evidence.judge_series(&api, name, counts).await });
         }
         while !readers.is_empty() {
-            collect(&mut readers, &mut verdict).await?;
+            collect(&mut readers, &mut judged).await?;
         }
-        Ok(verdict)
+        Ok(judged)
     }
 
     fn series(&self) -> Vec<SeriesName> {
@@ -119,11 +130,11 @@ impl Evidence {
         api: &Api,
         name: SeriesName,
         counts: bool,
-    ) -> anyhow::Result<Verdict> {
+    ) -> anyhow::Result<Judged> {
         let ledger = &self.ledgers[name.connection as usize];
         let mut audit = SeriesAudit::new(&self.plan, ledger, name);
         let Some(device) = self.devices[name.connection as usize][name.device as usize] else {
-            return Ok(audit.finish());
+            return Ok(Judged { verdict: audit.finish(), watched: Vec::new() });
         };
         let key = key_name(name.key);
         let range = Range { device, key: &key, from_ms: 0, to_ms: self.end_ms(ledger) };
@@ -139,13 +150,18 @@ impl Evidence {
                 None => break,
             }
         }
+        let mut watched = Vec::new();
+        if self.plan.swing.watches(name.key) {
+            let (rule, expected) = (swing::rule_name(name.key), audit.expected());
+            watched.push(Watched { name, device, rule, expected });
+        }
         let mut verdict = audit.finish();
         // Text has no place in an aggregate.
         if counts && values::is_numeric(name.key) {
             let count = api.count(range).await?;
             verdict.compare_count(name, count);
         }
-        Ok(verdict)
+        Ok(Judged { verdict, watched })
     }
 
     /// Behind all that a connection may have offered.
@@ -160,11 +176,13 @@ fn last_acknowledged(ledger: &Ledger) -> Option<u64> {
 }
 
 async fn collect(
-    readers: &mut JoinSet<anyhow::Result<Verdict>>,
-    verdict: &mut Verdict,
+    readers: &mut JoinSet<anyhow::Result<Judged>>,
+    all: &mut Judged,
 ) -> anyhow::Result<()> {
     if let Some(judged) = readers.join_next().await {
-        verdict.add(judged.context("a reader fell over")??);
+        let judged = judged.context("a reader fell over")??;
+        all.verdict.add(judged.verdict);
+        all.watched.extend(judged.watched);
     }
     Ok(())
 }

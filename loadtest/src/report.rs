@@ -8,8 +8,10 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::audit::Verdict;
+use crate::distribution::Spread;
 use crate::misbehave::MisbehaviourReport;
 use crate::shared::Latency;
+use crate::transitions::{Replay, Transitions};
 
 /// All figures. Readings are values of one key of one device at one time;
 /// messages are MQTT publishes.
@@ -55,6 +57,8 @@ pub struct Report {
     pub server_cpu_us_per_message: Option<f64>,
     /// The same until the load ended.
     pub server_cpu_us_per_message_under_load: Option<f64>,
+    /// The same in processor cores that it kept busy.
+    pub server_cores_under_load: Option<f64>,
     pub loadtest_cpu_us_per_message: f64,
     pub server_memory: Option<Memory>,
     /// From the end of the load until queries show all that was acknowledged.
@@ -70,6 +74,14 @@ pub struct Report {
     /// Why connections ended and messages were refused.
     pub reasons: BTreeMap<String, u64>,
     pub misbehaviour: Option<MisbehaviourReport>,
+
+    /// The alarms of a load with --alarms-share or --alarms-per-s.
+    pub transitions: Option<Transitions>,
+    /// From a reading's receipt at the socket to the committed transition, by
+    /// the server's own count.
+    pub time_to_alarm: Option<Spread>,
+    /// Of `crash`: the same alarms, raised from the same journal in one go.
+    pub replay: Option<Replay>,
 
     /// Of `crash`: each kill.
     pub kills: Vec<Kill>,
@@ -133,6 +145,19 @@ impl Report {
         fault(self.verdict.wrong, "readings wrong");
         fault(self.verdict.unexpected, "readings unexpected");
         fault(self.verdict.out_of_order, "readings out of order");
+        if let Some(alarms) = &self.transitions {
+            fault(alarms.missing, "transitions missing");
+            fault(alarms.doubled, "transitions doubled");
+            fault(alarms.wrong, "transitions wrong");
+        }
+        if let Some(replay) = &self.replay {
+            fault(replay.missing, "transitions missing that a run without kills has");
+            fault(replay.added, "transitions that a run without kills has not");
+            fault(replay.different, "transitions other than in a run without kills");
+        }
+        if self.transitions.as_ref().is_some_and(|alarms| alarms.expected == 0) {
+            faults.push("no alarm was due".to_owned());
+        }
         if self.messages_offered == 0 {
             faults.push("nothing was offered".to_owned());
         }
@@ -195,9 +220,10 @@ impl Report {
         line(
             "CPU/message",
             format!(
-                "server {} ({} under load), load test {:.2} µs",
+                "server {} ({} under load, {:.2} cores), load test {:.2} µs",
                 cpu(self.server_cpu_us_per_message),
                 cpu(self.server_cpu_us_per_message_under_load),
+                self.server_cores_under_load.unwrap_or(f64::NAN),
                 self.loadtest_cpu_us_per_message
             ),
         );
@@ -214,6 +240,7 @@ impl Report {
                 ),
             );
         }
+        self.alarm_lines(&mut line);
         if !self.kills.is_empty() {
             line(
                 "kills",
@@ -242,10 +269,46 @@ impl Report {
         if !self.reasons.is_empty() {
             line("reasons", format!("{:?}", self.reasons));
         }
-        for example in &v.examples {
+        let alarms = self.transitions.iter().flat_map(|alarms| &alarms.examples);
+        let replay = self.replay.iter().flat_map(|replay| &replay.examples);
+        for example in v.examples.iter().chain(alarms).chain(replay) {
             line("fault", example.clone());
         }
         text
+    }
+
+    fn alarm_lines(&self, line: &mut impl FnMut(&str, String)) {
+        if let Some(alarms) = &self.transitions {
+            line(
+                "alarms",
+                format!(
+                    "{} transitions expected, {} found; missing {}, doubled {}, wrong {}",
+                    alarms.expected, alarms.found, alarms.missing, alarms.doubled, alarms.wrong
+                ),
+            );
+        }
+        if let Some(replay) = &self.replay {
+            line(
+                "in one go",
+                format!(
+                    "{} transitions; through the kills missing {}, added {}, different {}",
+                    replay.transitions, replay.missing, replay.added, replay.different
+                ),
+            );
+        }
+        if let Some(took) = &self.time_to_alarm {
+            let ms = |ms: Option<f64>| ms.map_or("?".to_owned(), |ms| format!("{ms:.1} ms"));
+            line(
+                "time to alarm",
+                format!(
+                    "p50 {}, p99 {} (at most {}) of {}",
+                    ms(took.p50_ms),
+                    ms(took.p99_ms),
+                    ms(took.p99_at_most_ms),
+                    took.count
+                ),
+            );
+        }
     }
 }
 
@@ -272,6 +335,41 @@ mod tests {
             assert_eq!(json[name], value);
         }
         assert_eq!(report.faults(), ["2 readings missing", "1 readings doubled"]);
+    }
+
+    #[test]
+    fn alarms_that_are_not_as_they_should_be_are_faults() {
+        let sound = Report {
+            audited: true,
+            messages_offered: 1,
+            verdict: Verdict { stored: 1, ..Verdict::default() },
+            transitions: Some(Transitions { expected: 2, found: 2, ..Transitions::default() }),
+            replay: Some(Replay { transitions: 2, ..Replay::default() }),
+            ..Report::default()
+        };
+        assert!(sound.faults().is_empty(), "{:?}", sound.faults());
+        let json = serde_json::to_value(&sound).unwrap();
+        assert_eq!(
+            (&json["transitions"]["expected"], &json["replay"]["transitions"]),
+            (&2.into(), &2.into())
+        );
+        let transitions = |change: fn(&mut Transitions)| {
+            let mut report = sound.clone();
+            change(report.transitions.as_mut().unwrap());
+            report.faults().join("")
+        };
+        assert_eq!(transitions(|t| t.missing = 1), "1 transitions missing");
+        assert_eq!(transitions(|t| t.doubled = 1), "1 transitions doubled");
+        assert_eq!(transitions(|t| t.wrong = 1), "1 transitions wrong");
+        assert_eq!(transitions(|t| t.expected = 0), "no alarm was due");
+        let replay = |change: fn(&mut Replay)| {
+            let mut report = sound.clone();
+            change(report.replay.as_mut().unwrap());
+            report.faults().len()
+        };
+        assert_eq!(replay(|r| r.missing = 1), 1);
+        assert_eq!(replay(|r| r.added = 1), 1);
+        assert_eq!(replay(|r| r.different = 1), 1);
     }
 
     #[test]

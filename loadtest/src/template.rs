@@ -129,7 +129,7 @@ impl Template {
             values::digits(&mut packet[place.at..place.at + TIME_DIGITS], time.cast_unsigned());
             for (key, &at) in (0..).zip(&place.values) {
                 let width = Sample::width(key);
-                values::sample(series, key, number).write(&mut packet[at..at + width]);
+                plan.sample(series, key, number).write(&mut packet[at..at + width]);
             }
         }
     }

@@ -10,6 +10,7 @@ use loadtest::packets::{QoS, Version};
 use loadtest::plan::Plan;
 use loadtest::publisher::Load;
 use loadtest::shared::counted;
+use loadtest::swing::Swing;
 use loadtest::usage;
 use schema::TimestampMs;
 use serde::Serialize;
@@ -128,5 +129,6 @@ fn plan(keys: u32) -> anyhow::Result<Plan> {
         devices_behind: 0,
         buffered_every: 0,
         times_per_batch: 1,
+        swing: Swing::default(),
     })
 }

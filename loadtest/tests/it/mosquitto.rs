@@ -7,6 +7,7 @@ use std::time::Duration;
 use loadtest::connect::{Login, Target, Tls, connect, tls_from_ca};
 use loadtest::packets::{self, Packet, QoS, Version};
 use loadtest::plan::Plan;
+use loadtest::swing::Swing;
 use schema::TimestampMs;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -106,6 +107,7 @@ pub fn plan() -> Plan {
         devices_behind: 2,
         buffered_every: 10,
         times_per_batch: 4,
+        swing: Swing::default(),
     }
 }
 

@@ -77,7 +77,7 @@ async fn judge(rows: Rows) -> Verdict {
     });
     let api = Api::new(&format!("http://{address}"), "token").unwrap();
     assert!(evidence.catch_up(&api, Duration::ZERO).await.is_ok());
-    evidence.judge(&api).await.unwrap()
+    evidence.judge(&api).await.unwrap().verdict
 }
 
 /// Answers the requests of one connection.

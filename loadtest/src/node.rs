@@ -23,6 +23,8 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an orderly stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
+/// Where the server keeps what it derives from the journal.
+const STORE: &str = "data/store";
 /// The beginning of the names of the files that keep alarms.
 const ALARMS: &[u8] = b"alarms.db";
 /// Bytes of the server's own messages that are shown when it fails.
@@ -211,7 +213,7 @@ impl Node {
         let aside = self.folder.join("alarms-before");
         std::fs::create_dir(&aside)?;
         let mut moved = 0;
-        for entry in std::fs::read_dir(self.folder.join("data"))? {
+        for entry in std::fs::read_dir(self.folder.join(STORE))? {
             let entry = entry?;
             if entry.file_name().as_encoded_bytes().starts_with(ALARMS) {
                 std::fs::rename(entry.path(), aside.join(entry.file_name()))?;

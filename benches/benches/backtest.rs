@@ -103,7 +103,7 @@ async fn site(store: &Store) -> Site {
     let mut locations = Vec::new();
     for number in 0..LOCATIONS {
         let name = format!("Hall {number}");
-        let location = Location { tenant, name, time_zone: "UTC".to_owned() };
+        let location = Location { tenant, name, time_zone: "UTC".to_owned(), groups: Vec::new() };
         let location = LocationId(create(DocumentBody::Location(location)).await);
         let credentials = Credentials::AccessToken { hash: format!("{number:064}") };
         let name = format!("router-{number}");

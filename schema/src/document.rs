@@ -10,6 +10,22 @@ use crate::{DeviceId, LocationId, RouterId, SystemAlarms, TenantId, TimestampMs}
 /// The longest name of a tenant, location, router, device or token, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
+/// The most location groups that one location is in.
+pub const MAX_GROUPS_OF_LOCATION: usize = 32;
+
+/// The longest name of a location group, in bytes.
+pub const MAX_LOCATION_GROUP_BYTES: usize = 64;
+
+/// Whether a location group may be called so: 1 to
+/// [`MAX_LOCATION_GROUP_BYTES`] bytes without control characters and without
+/// white space around them.
+#[must_use]
+pub fn is_location_group(name: &str) -> bool {
+    (1..=MAX_LOCATION_GROUP_BYTES).contains(&name.len())
+        && name.trim() == name
+        && !name.chars().any(char::is_control)
+}
+
 /// A document with its identity and version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
@@ -143,6 +159,10 @@ pub struct Location {
     /// An IANA time zone, such as `Europe/Amsterdam`.
     #[serde(default = "utc")]
     pub time_zone: String,
+    /// The location groups that it is in, each once; a group is there as long as
+    /// a location is in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
 }
 
 fn utc() -> String {
@@ -267,6 +287,30 @@ mod tests {
             r#"{"id":7,"version":2,"changed_at":5,"body":{"kind":"router","tenant":1,"location":2,"name":"north","device":8,"credentials":{"type":"access_token","hash":"ab"},"enabled":true}}"#
         );
         assert_eq!(serde_json::from_str::<Document>(&text).unwrap(), document);
+    }
+
+    #[test]
+    fn a_location_from_before_there_were_groups_reads_and_is_written_as_it_was() {
+        let text = r#"{"kind":"location","tenant":1,"name":"North","time_zone":"UTC"}"#;
+        let body: DocumentBody = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&body).unwrap(), text);
+        let DocumentBody::Location(mut location) = body else { panic!("a location") };
+        location.groups.push("Coast".to_owned());
+        let text = serde_json::to_string(&location).unwrap();
+        assert!(text.ends_with(r#","groups":["Coast"]}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Location>(&text).unwrap(), location);
+    }
+
+    #[test]
+    fn a_group_s_name_is_short_and_plain() {
+        let longest = "x".repeat(MAX_LOCATION_GROUP_BYTES);
+        for name in ["Coast", "cold stores", "Zuid-Holland/1", "é", longest.as_str()] {
+            assert!(is_location_group(name), "{name:?}");
+        }
+        let too_long = format!("{longest}x");
+        for name in ["", " ", " Coast", "Coast ", "a\nb", too_long.as_str()] {
+            assert!(!is_location_group(name), "{name:?}");
+        }
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub use alarm::{
 pub use author::{Author, Provenance};
 pub use device_map::DeviceMap;
 pub use document::{
-    ApiToken, Credentials, Device, Document, DocumentBody, DocumentKind, Location, MAX_NAME_BYTES,
-    Router, Tenant, TenantSettings,
+    ApiToken, Credentials, Device, Document, DocumentBody, DocumentKind, Location,
+    MAX_GROUPS_OF_LOCATION, MAX_LOCATION_GROUP_BYTES, MAX_NAME_BYTES, Router, Tenant,
+    TenantSettings, is_location_group,
 };
 pub use ids::{DeviceId, LocationId, PartitionId, Position, RouterId, TenantId, TimestampMs};
 pub use partition::partition_of;

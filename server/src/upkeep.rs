@@ -114,6 +114,7 @@ mod tests {
             tenant: TenantId(tenant.id),
             name: "l".to_owned(),
             time_zone: "UTC".to_owned(),
+            groups: Vec::new(),
         };
         let location = directory.create(DocumentBody::Location(location)).await.unwrap();
         let router = NewRouter {

@@ -96,7 +96,8 @@ async fn make(dir: &Path, routers: usize, devices: usize) -> Outcome<()> {
 }
 
 async fn location(directory: &Directory, tenant: TenantId, name: &str) -> Outcome<u64> {
-    let location = Location { tenant, name: name.to_owned(), time_zone: "UTC".to_owned() };
+    let location =
+        Location { tenant, name: name.to_owned(), time_zone: "UTC".to_owned(), groups: Vec::new() };
     Ok(directory.create(DocumentBody::Location(location)).await?.id)
 }
 

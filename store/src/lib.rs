@@ -23,7 +23,8 @@ pub use alarms::AlarmStore;
 pub use attributes::{Attribute, AttributeChange, Attributes, AttributesError, Scope};
 pub use audit::NewEvent;
 pub use directory::{
-    Change, Directory, DirectoryError, Entry, ListQuery, NewRouter, Page as DirectoryPage,
+    Change, Directory, DirectoryError, Entry, GroupQuery, ListQuery, LocationGroup, NewRouter,
+    Page as DirectoryPage,
 };
 pub use history::{History, HistoryOptions};
 pub use sqlite::SqlError;

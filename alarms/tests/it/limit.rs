@@ -23,6 +23,7 @@ async fn elsewhere(node: &Node, place: &Place) -> Place {
             tenant: place.tenant,
             name: format!("Yard {number}"),
             time_zone: "UTC".to_owned(),
+            groups: Vec::new(),
         };
         let made = directory.create(DocumentBody::Location(location)).await.unwrap();
         let location = LocationId(made.id);

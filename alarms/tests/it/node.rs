@@ -111,8 +111,12 @@ impl Node {
         let tenant = Tenant { name: "Acme".to_owned(), settings };
         let tenant = TenantId(directory.create(DocumentBody::Tenant(tenant)).await.unwrap().id);
         self.until_settled(tenant).await;
-        let location =
-            Location { tenant, name: "Hall".to_owned(), time_zone: "Europe/Amsterdam".to_owned() };
+        let location = Location {
+            tenant,
+            name: "Hall".to_owned(),
+            time_zone: "Europe/Amsterdam".to_owned(),
+            groups: Vec::new(),
+        };
         let location = directory.create(DocumentBody::Location(location)).await.unwrap();
         let location = LocationId(location.id);
         let router = self.router(location, "router").await;

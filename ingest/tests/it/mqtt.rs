@@ -98,6 +98,7 @@ impl Setup {
             tenant: TenantId(tenant),
             name: "here".to_owned(),
             time_zone: "UTC".to_owned(),
+            groups: Vec::new(),
         };
         let location = store.directory().create(DocumentBody::Location(location)).await.unwrap().id;
         let (tenant, location) = (TenantId(tenant), LocationId(location));

@@ -41,6 +41,8 @@ pub struct LocationFilter {
     tenant: Option<u64>,
     /// Only names that begin so.
     name: Option<String>,
+    /// Only those in this location group.
+    group: Option<String>,
     /// Only those that stand so.
     status: Option<LocationStatus>,
 }
@@ -92,8 +94,9 @@ impl Filter {
 impl LocationFilter {
     /// What to ask the directory, and how those must stand that are wanted.
     pub fn query(self, access: &Access) -> ApiResult<(ListQuery, Option<LocationStatus>)> {
-        let Self { limit, after, tenant, name, status } = self;
-        Ok((Filter { limit, after, tenant, name }.query(access)?, status))
+        let Self { limit, after, tenant, name, group, status } = self;
+        let query = Filter { limit, after, tenant, name }.query(access)?;
+        Ok((ListQuery { group, ..query }, status))
     }
 }
 
@@ -113,6 +116,7 @@ impl DeviceFilter {
             tenant: access.filter(self.tenant.map(TenantId))?,
             location: self.location.map(LocationId),
             router: self.router.map(RouterId),
+            group: None,
             name: self.name,
             after: paging.after,
             limit: paging.limit as usize,

@@ -41,6 +41,10 @@ struct Input {
     name: String,
     /// An IANA time zone, such as `Europe/Amsterdam`; `UTC` when not given.
     time_zone: Option<String>,
+    /// The location groups that it is in, at most 32, each once, in any order; in
+    /// none when not given. A name has 1 to 64 bytes without control characters or
+    /// white space around them. A group is there as long as a location is in it.
+    groups: Option<Vec<String>>,
 }
 
 /// A location.
@@ -55,6 +59,8 @@ struct Shown {
     tenant: u64,
     name: String,
     time_zone: String,
+    /// The location groups that it is in, sorted.
+    groups: Vec<String>,
     /// How it stands; of several routers the one that is worst off counts.
     ///
     /// - `no_configuration`: no enabled router stands here;
@@ -113,6 +119,7 @@ impl Shown {
             tenant: location.tenant.0,
             name: location.name.clone(),
             time_zone: location.time_zone.clone(),
+            groups: location.groups.clone(),
             status: standing.status,
             status_since: standing.since.map(|since| since.0),
             status_reason: standing.reason,
@@ -150,6 +157,7 @@ async fn with_status(state: &AppState, query: &ListQuery, status: LocationStatus
     let mut found: Vec<_> = so
         .filter_map(|(id, _)| directory.location(*id))
         .filter(|location| named(&location.name))
+        .filter(|location| query.group.as_ref().is_none_or(|group| location.groups.contains(group)))
         .take(query.limit + 1)
         .collect();
     let next = (found.len() > query.limit).then(|| found[query.limit - 1].id.to_string());
@@ -172,6 +180,12 @@ fn checked_zone(name: &str) -> ApiResult<String> {
         );
         Problem::invalid("time_zone", detail)
     })
+}
+
+/// Groups in the order in which they are kept.
+fn sorted(mut groups: Vec<String>) -> Vec<String> {
+    groups.sort_unstable();
+    groups
 }
 
 /// Locations in the order of their ids.
@@ -261,7 +275,8 @@ async fn create(
     let named = |problem: Problem| problem.with_field("tenant");
     sight::tenant(directory, &access, tenant).map_err(named)?;
     let time_zone = checked_zone(input.time_zone.as_deref().unwrap_or("UTC"))?;
-    let location = Location { tenant, name: input.name, time_zone };
+    let groups = sorted(input.groups.unwrap_or_default());
+    let location = Location { tenant, name: input.name, time_zone, groups };
     let made = directory.by(access.author()).create(DocumentBody::Location(location)).await?;
     let version = made.version;
     Ok((StatusCode::CREATED, etag(version), Json(Shown::document(&state, made))))
@@ -289,8 +304,9 @@ async fn read(
     Ok((etag(version), Json(Shown::entries(&state, &[found]).remove(0))))
 }
 
-/// Changes a location. Its tenant never changes; a time zone that is not given
-/// stays.
+/// Changes a location. Its tenant never changes; a time zone or groups that are
+/// not given stay. Alarms of profiles that are not applied to its groups any more
+/// are cleared; rules of others begin with the next reading.
 #[utoipa::path(
     put,
     operation_id = "update_location",
@@ -320,7 +336,8 @@ async fn update(
         Some(name) => checked_zone(name)?,
         None => was.time_zone.clone(),
     };
-    let location = Location { tenant, name: input.name, time_zone };
+    let groups = input.groups.map_or_else(|| was.groups.clone(), sorted);
+    let location = Location { tenant, name: input.name, time_zone, groups };
     // What was not given is taken from what was read: nothing may come between.
     let expected = version.unwrap_or(was.version);
     let body = DocumentBody::Location(location);

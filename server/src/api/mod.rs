@@ -23,6 +23,7 @@ pub mod events;
 pub mod extract;
 pub mod listener;
 mod listing;
+pub mod location_groups;
 pub mod locations;
 pub mod metrics;
 mod outflow;
@@ -62,6 +63,7 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(about::routes())
         .merge(tenants::routes())
         .merge(locations::routes())
+        .merge(location_groups::routes())
         .merge(routers::routes())
         .merge(sessions::routes())
         .merge(rejections::routes())

@@ -17,6 +17,7 @@ use schema::{
     Tenant, TenantId,
 };
 
+use super::groups::Groups;
 use super::{DirectoryError, Entry, ListQuery, MAX_PAGE, MAX_SCAN, Page};
 
 /// Something that one document at most may have.
@@ -48,6 +49,7 @@ pub(super) struct Index {
     routers_of: Children,
     devices_of: Children,
     tokens_of: Children,
+    pub groups: Groups,
     /// Devices behind routers, by tenant.
     device_counts: HashMap<TenantId, u32, RandomState>,
     /// The hash of a claim, and the document that has it.
@@ -213,6 +215,10 @@ impl Index {
             DocumentBody::Tenant(_) => {}
             DocumentBody::Location(location) => {
                 set(&mut self.locations_of, location.tenant.0, id, add);
+                match add {
+                    true => self.groups.add(id, location),
+                    false => self.groups.remove(id, location),
+                }
             }
             DocumentBody::Router(router) => {
                 set(&mut self.routers_of, router.tenant.0, id, add);
@@ -242,10 +248,17 @@ impl Index {
     }
 
     pub fn list_locations(&self, query: &ListQuery) -> Page<Location> {
-        let kind = DocumentKind::Location;
-        self.list(query, kind, query.tenant.map(|t| t.0), &self.locations, |entry| {
-            begins(query, &entry.name) && query.tenant.is_none_or(|t| t == entry.tenant)
-        })
+        let wanted = |entry: &Location| {
+            begins(query, &entry.name)
+                && query.tenant.is_none_or(|t| t == entry.tenant)
+                && query.group.as_ref().is_none_or(|group| entry.groups.contains(group))
+        };
+        if let (Some(tenant), Some(group)) = (query.tenant, &query.group) {
+            let ids = self.groups.members(tenant, group, query.after);
+            return page(query, ids, &self.locations, wanted);
+        }
+        let (kind, parent) = (DocumentKind::Location, query.tenant.map(|t| t.0));
+        self.list(query, kind, parent, &self.locations, wanted)
     }
 
     pub fn list_routers(&self, query: &ListQuery) -> Page<Router> {

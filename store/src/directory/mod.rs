@@ -12,6 +12,7 @@ mod audit;
 mod backend;
 mod draft;
 mod error;
+mod groups;
 mod index;
 mod rules;
 mod writer;
@@ -28,6 +29,7 @@ use schema::{
 use tokio::sync::{broadcast, watch};
 
 pub use error::{DirectoryError, OpenError};
+pub use groups::{GroupQuery, LocationGroup};
 
 use backend::Backend;
 use index::Claim;
@@ -100,6 +102,8 @@ pub struct ListQuery {
     pub tenant: Option<TenantId>,
     pub location: Option<LocationId>,
     pub router: Option<RouterId>,
+    /// A location group that the location is in.
+    pub group: Option<String>,
     /// What the name begins with.
     pub name: Option<String>,
     /// Only documents with a greater id.
@@ -204,6 +208,12 @@ impl Directory {
     #[must_use]
     pub fn locations(&self, query: &ListQuery) -> Page<Location> {
         self.shared.index().list_locations(query)
+    }
+
+    /// Location groups by tenant and name.
+    #[must_use]
+    pub fn location_groups(&self, query: &GroupQuery) -> Vec<LocationGroup> {
+        self.shared.index().groups.list(query)
     }
 
     #[must_use]

@@ -3,12 +3,15 @@
 //!
 //! Pure: a request and a draft come in, staged writes or a refusal come out.
 
+mod places;
+
 use schema::{
     ApiToken, Author, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind,
     Location, LocationId, MAX_NAME_BYTES, MAX_SILENT_FACTOR, MAX_SYSTEM_DELAY_S, Router, RouterId,
     Tenant, TenantId, TenantSettings,
 };
 
+use self::places::check_location;
 use super::draft::Draft;
 use super::index::Claim;
 use super::writer::Request;
@@ -291,18 +294,6 @@ fn check_tenant(draft: &Draft<'_>, new: &Tenant, id: Option<u64>) -> Result<(), 
     check_settings(&new.settings)?;
     let holder = draft.holder(&Claim::TenantName(&new.name));
     free(holder, id, DocumentKind::Tenant, &new.name)
-}
-
-fn check_location(
-    draft: &Draft<'_>,
-    new: &Location,
-    id: Option<u64>,
-) -> Result<(), DirectoryError> {
-    tenant(draft, new.tenant)?;
-    check_name(&new.name)?;
-    check_text("time_zone", &new.time_zone)?;
-    let holder = draft.holder(&Claim::LocationName(new.tenant, &new.name));
-    free(holder, id, DocumentKind::Location, &new.name)
 }
 
 fn check_token(draft: &Draft<'_>, new: &ApiToken, id: Option<u64>) -> Result<(), DirectoryError> {

@@ -53,7 +53,12 @@ async fn each_change_is_told_with_who_from_where_before_and_after_and_no_secret(
     let directory = all.by(eva());
     let made = TenantId(directory.create(tenant("Acme")).await.unwrap().id);
     directory.update(made.0, None, tenant("Acme 2")).await.unwrap();
-    let location = Location { tenant: made, name: "North".to_owned(), time_zone: "UTC".to_owned() };
+    let location = Location {
+        tenant: made,
+        name: "North".to_owned(),
+        time_zone: "UTC".to_owned(),
+        groups: Vec::new(),
+    };
     let location = LocationId(directory.create(DocumentBody::Location(location)).await.unwrap().id);
     let first = directory.create_routers(vec![router(location, "s3cret-1")]).await.unwrap();
     let id = RouterId(first[0].id);

@@ -40,7 +40,12 @@ fn tenant(name: &str, max_devices: u32) -> DocumentBody {
 
 fn location(tenant: TenantId, name: &str) -> DocumentBody {
     let time_zone = "Europe/Amsterdam".to_owned();
-    DocumentBody::Location(Location { tenant, name: name.to_owned(), time_zone })
+    DocumentBody::Location(Location {
+        tenant,
+        name: name.to_owned(),
+        time_zone,
+        groups: Vec::new(),
+    })
 }
 
 fn router(location: LocationId, name: &str) -> NewRouter {

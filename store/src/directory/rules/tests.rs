@@ -41,7 +41,15 @@ fn site() -> Index {
     let (tenant, location, router) = (TenantId(1), LocationId(2), RouterId(3));
     put(1, self::tenant("t", 1));
     let time_zone = "UTC".to_owned();
-    put(2, DocumentBody::Location(Location { tenant, name: "l".to_owned(), time_zone }));
+    put(
+        2,
+        DocumentBody::Location(Location {
+            tenant,
+            name: "l".to_owned(),
+            time_zone,
+            groups: Vec::new(),
+        }),
+    );
     let name = "r".to_owned();
     let credentials = Credentials::AccessToken { hash: "h".to_owned() };
     let device = DeviceId(4);

@@ -158,7 +158,12 @@ impl Run {
         let taken = self.model.documents.values().any(|(_, body)| {
             matches!(body, DocumentBody::Location(l) if l.tenant == tenant && l.name == name)
         });
-        let body = DocumentBody::Location(Location { tenant, name, time_zone: "UTC".to_owned() });
+        let body = DocumentBody::Location(Location {
+            tenant,
+            name,
+            time_zone: "UTC".to_owned(),
+            groups: Vec::new(),
+        });
         let refusal = taken.then_some("name_taken");
         let made = self.directory.create(body.clone()).await;
         if let Some(made) = agree(made, refusal) {

@@ -42,6 +42,8 @@ impl Acquaintance {
             location: entry.location,
             location_name: location.name.clone(),
             time_zone: location.time_zone.clone(),
+            location_version: location.version,
+            location_groups: location.groups.clone(),
         })
     }
 

@@ -194,6 +194,7 @@ impl Follower {
             version: entry.version,
             name: entry.name.clone(),
             time_zone: entry.time_zone.clone(),
+            groups: entry.groups.clone(),
         };
         let partition = partition_of(entry.tenant, location, self.journal.partitions());
         let command = Command { at: entry.changed_at, tenant: entry.tenant, body };

@@ -3,6 +3,9 @@
 /// The most rules of one profile.
 pub const MAX_RULES: usize = 1_000;
 
+/// The most location groups that one profile names.
+pub const MAX_APPLIED_GROUPS: usize = 256;
+
 /// The deepest nesting of `all` and `any` in a condition.
 pub const MAX_NESTING: usize = 8;
 

@@ -9,6 +9,7 @@
 //! read on, each in a module of its own.
 
 mod version_1;
+mod version_2;
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::engine::{Engine, EngineOptions, Profile, RuleState, World};
 use crate::program;
 
 /// The version of the format; part of stored data.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Why a snapshot can't be taken back. It came from our own store, so each of
 /// these stops the partition and wants a person.
@@ -139,6 +140,12 @@ impl Engine {
             let states = stored.states.into_iter().map(|state| state.upgrade(&engine));
             let states = states.collect::<Result<Vec<_>, _>>()?;
             engine.restore_world(stored.world.upgrade(), states)?;
+            return Ok(engine);
+        }
+        if *version == 2 {
+            let stored: Stored<version_2::World2, Vec<RuleState>> = postcard::from_bytes(body)?;
+            let mut engine = Self::begin(options, stored.head)?;
+            engine.restore_world(stored.world.upgrade(), stored.states)?;
             return Ok(engine);
         }
         let stored: Stored<World, Vec<RuleState>> = postcard::from_bytes(body)?;

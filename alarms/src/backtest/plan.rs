@@ -98,7 +98,7 @@ impl Planner<'_> {
         let mut found: Vec<(UnitDevice, Keys)> = Vec::new();
         let mut together = false;
         for device in devices {
-            let (keys, looked_at) = keys(device, devices, looks);
+            let (keys, looked_at) = keys(device, devices, &place.groups, looks);
             if keys.is_empty() {
                 continue;
             }
@@ -113,6 +113,8 @@ impl Planner<'_> {
                 location,
                 location_name: place.name.clone(),
                 time_zone: place.time_zone.clone(),
+                location_version: place.version,
+                location_groups: place.groups.clone(),
             };
             found.push((UnitDevice { place: 0, description, attributes: Vec::new() }, list));
         }
@@ -140,10 +142,12 @@ impl Planner<'_> {
     }
 }
 
-/// The keys that are needed of a device, and whether rules of others look at it.
+/// The keys that are needed of a device, whose location is in these groups, and
+/// whether rules of others look at it.
 fn keys(
     device: &Entry<Device>,
     at_location: &[Arc<Entry<Device>>],
+    groups: &[String],
     looks: &[Looks],
 ) -> (BTreeSet<Arc<str>>, bool) {
     let mut keys: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -151,7 +155,7 @@ fn keys(
     for Looks { document, mentions } in looks {
         let applies = |device: &Entry<Device>| {
             let kind = device.device_type.as_deref();
-            document.applies_to.includes(DeviceId(device.id), device.location, kind)
+            document.applies_to.includes(DeviceId(device.id), device.location, groups, kind)
         };
         if applies(device) {
             keys.extend(mentions.own.iter().cloned());

@@ -65,13 +65,17 @@ pub enum CommandBody {
     DeviceDeleted {
         device: DeviceId,
     },
-    /// A location's document as it is now.
+    /// A location's document as it is now; an older one than the engine has is
+    /// ignored.
     LocationChanged {
         location: LocationId,
         /// Of the document.
         version: u64,
         name: String,
         time_zone: String,
+        /// The location groups that it is in.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        groups: Vec<String>,
     },
 }
 
@@ -114,6 +118,15 @@ mod tests {
         let body: CommandBody = serde_json::from_str(text).unwrap();
         let CommandBody::Alarm { by, provenance, .. } = &body else { panic!("a deed") };
         assert_eq!((&**by, provenance), ("eva", &None));
+        assert_eq!(serde_json::to_string(&body).unwrap(), text);
+    }
+
+    #[test]
+    fn a_location_from_before_there_were_groups_still_reads() {
+        let text = r#"{"kind":"location_changed","location":2,"version":3,"name":"North","time_zone":"UTC"}"#;
+        let body: CommandBody = serde_json::from_str(text).unwrap();
+        let CommandBody::LocationChanged { groups, .. } = &body else { panic!("a location") };
+        assert!(groups.is_empty());
         assert_eq!(serde_json::to_string(&body).unwrap(), text);
     }
 }

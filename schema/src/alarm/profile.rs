@@ -33,6 +33,9 @@ pub struct AlarmProfile {
 pub struct AppliesTo {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub locations: Vec<LocationId>,
+    /// Names of location groups; a location that is in one of them is within.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub location_groups: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_types: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -43,17 +46,31 @@ impl AppliesTo {
     /// True when the profile is for all of the tenant.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        self.locations.is_empty() && self.device_types.is_empty() && self.devices.is_empty()
+        self.locations.is_empty()
+            && self.location_groups.is_empty()
+            && self.device_types.is_empty()
+            && self.devices.is_empty()
     }
 
+    /// Whether a location that is in these groups is within `locations` and
+    /// `location_groups`.
     #[must_use]
-    pub fn includes(
+    pub fn includes_location<G: AsRef<str>>(&self, location: LocationId, groups: &[G]) -> bool {
+        let in_group = |wanted: &String| groups.iter().any(|group| group.as_ref() == wanted);
+        (self.locations.is_empty() || self.locations.contains(&location))
+            && (self.location_groups.is_empty() || self.location_groups.iter().any(in_group))
+    }
+
+    /// Whether a device is within; `groups` are those of its location.
+    #[must_use]
+    pub fn includes<G: AsRef<str>>(
         &self,
         device: DeviceId,
         location: LocationId,
+        groups: &[G],
         device_type: Option<&str>,
     ) -> bool {
-        (self.locations.is_empty() || self.locations.contains(&location))
+        self.includes_location(location, groups)
             && (self.devices.is_empty() || self.devices.contains(&device))
             && (self.device_types.is_empty()
                 || device_type.is_some_and(|name| self.device_types.iter().any(|t| t == name)))

@@ -123,7 +123,7 @@ impl Shown {
     }
 }
 
-/// What the history says against a profile that is right in itself.
+/// What history and directory say against a profile that is right in itself.
 async fn doubts(
     state: &AppState,
     tenant: TenantId,
@@ -131,7 +131,11 @@ async fn doubts(
 ) -> ApiResult<Vec<alarms::Problem>> {
     let Ok(profile) = alarms::parse_toml(source) else { return Ok(Vec::new()) };
     let (directory, history) = (state.store.directory().clone(), state.store.history().clone());
-    let look = move || keys::unknown(&directory, &history, tenant, &profile);
+    let look = move || {
+        let mut doubts = keys::empty_groups(&directory, tenant, &profile);
+        doubts.extend(keys::unknown(&directory, &history, tenant, &profile));
+        doubts
+    };
     tokio::task::spawn_blocking(look).await.map_err(|error| Problem::internal(&error))
 }
 
@@ -200,7 +204,8 @@ async fn create(
 }
 
 /// Checks a profile's TOML text without saving it; where it is known whose it
-/// would be, also against the keys that the tenant's devices have sent.
+/// would be, also against the keys that the tenant's devices have sent and the
+/// groups that its locations are in.
 #[utoipa::path(
     post,
     operation_id = "check_alarm_profile",

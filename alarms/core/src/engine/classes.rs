@@ -51,7 +51,7 @@ impl Engine {
             .filter(|(_, profile)| {
                 profile.document.as_ref().is_some_and(|document| {
                     let kind = device.device_type.as_deref();
-                    document.applies_to.includes(device.id, location.id, kind)
+                    document.applies_to.includes(device.id, location.id, &location.groups, kind)
                 })
             })
             .map(|(id, _)| *id)

@@ -11,7 +11,7 @@ use schema::{
 
 use super::scene::{Scene, Trigger};
 use super::state::{self, Flaps, RuleCount, RuleState};
-use super::world::set_attribute;
+use super::world::{LocationText, set_attribute};
 use super::{DeviceIndex, Engine, KeyIndex, Profile};
 use crate::identity;
 use crate::program::{self, Report, Rule};
@@ -95,8 +95,9 @@ impl Engine {
                 self.delete_device(*device, (command.at, cause), out);
                 Ok(())
             }
-            CommandBody::LocationChanged { location, name, time_zone, .. } => {
-                self.change_location(*location, name, time_zone);
+            CommandBody::LocationChanged { location, version, name, time_zone, groups } => {
+                let text = LocationText { version: *version, name, time_zone, groups };
+                self.change_location(*location, &text, (command.at, cause), out);
                 Ok(())
             }
         }
@@ -143,7 +144,9 @@ impl Engine {
         let tenant = self.world.tenant(command.tenant);
         let place = match location {
             None => None,
-            Some(id) => Some(self.world.location(id, tenant, "", "UTC", &mut self.zones)),
+            Some(id) => {
+                Some(self.world.location(id, tenant, &LocationText::UNKNOWN, &mut self.zones))
+            }
         };
         let devices = match place {
             None => self.devices_of(tenant),

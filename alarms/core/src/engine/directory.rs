@@ -6,6 +6,7 @@
 use schema::{Cause, ClearReason, DeviceId, LocationId, TimestampMs, Transition, TransitionKind};
 
 use super::scene::{Scene, Trigger};
+use super::world::LocationText;
 use super::{DeviceIndex, Engine, state};
 
 impl Engine {
@@ -67,9 +68,59 @@ impl Engine {
         self.wire_location(location);
     }
 
-    /// A location has another name or time zone.
-    pub(super) fn change_location(&mut self, id: LocationId, name: &str, time_zone: &str) {
-        self.world.describe_location(id, name, time_zone, &mut self.zones);
+    /// A location has another name or time zone, or is in other groups: rules
+    /// that are no longer for its devices end, others begin with the next
+    /// reading. An older document than the one that is known changes nothing.
+    pub(super) fn change_location(
+        &mut self,
+        id: LocationId,
+        text: &LocationText<'_>,
+        (at, cause): (TimestampMs, Cause),
+        out: &mut Vec<Transition>,
+    ) {
+        let Some(place) = self.world.location_place(id) else { return };
+        let location = &self.world.locations[place as usize];
+        if text.version < location.version {
+            return;
+        }
+        if location.groups.iter().map(AsRef::as_ref).eq(text.groups) {
+            self.world.describe_location(place, text, &mut self.zones);
+            return;
+        }
+        let devices = location.devices.clone();
+        let leaving: Vec<(u32, u32)> =
+            devices.iter().flat_map(|&index| self.leaving(index, text.groups)).collect();
+        for &(index, rule) in &leaving {
+            self.fire_rule_due(index, rule, at.0, out);
+        }
+        self.world.describe_location(place, text, &mut self.zones);
+        for &index in &devices {
+            self.classify(index);
+        }
+        self.wire_location(place);
+        let trigger = Trigger::change(cause, at.0);
+        for (index, rule) in leaving {
+            self.end_rule(index, rule, ClearReason::RuleRemoved, at.0, trigger, out);
+        }
+        for index in devices {
+            self.world.devices[index as usize].deadline = self.earliest(index);
+            self.queue(index);
+        }
+    }
+
+    /// The rules with something to remember of a device that are not for it
+    /// once its location is in these groups.
+    fn leaving(&self, index: u32, groups: &[String]) -> Vec<(u32, u32)> {
+        let device = self.world.device(index);
+        let location = self.world.location_of(index);
+        let stays = |rule: u32| {
+            let rule = self.rules[rule as usize].as_ref();
+            let profile = rule.and_then(|rule| self.profiles.get(&rule.id.profile));
+            let document = profile.and_then(|profile| profile.document.as_ref());
+            document.is_some_and(|it| it.applies_to.includes_location(location.id, groups))
+        };
+        let rules = device.states.iter().map(|entry| entry.rule);
+        rules.filter(|rule| !stays(*rule)).map(|rule| (index, rule)).collect()
     }
 
     /// Forgets what a rule remembers of a device; its alarm is cleared.

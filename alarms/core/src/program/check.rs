@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use schema::{
-    AlarmProfile, AlarmRule, Condition as ConditionText, DurationMs, Filter, ProfileId, RuleId,
-    Schedule as ScheduleText, Severity, TenantId,
+    AlarmProfile, AlarmRule, AppliesTo, Condition as ConditionText, DurationMs, Filter,
+    MAX_LOCATION_GROUP_BYTES, ProfileId, RuleId, Schedule as ScheduleText, Severity, TenantId,
 };
 
 use super::contradictions;
@@ -16,8 +16,8 @@ use super::schedule::{DAYS, Schedule, Zones, parse_day, parse_time};
 use super::{Condition, Kind, Rule, Switches, Template};
 use crate::engine::Keys;
 use crate::limits::{
-    DEFAULT_MAX_ACTIVE, MAX_DESCRIPTION_BYTES, MAX_FILTERS, MAX_LATENESS_MS, MAX_NESTING,
-    MAX_RULES, MAX_TIMES,
+    DEFAULT_MAX_ACTIVE, MAX_APPLIED_GROUPS, MAX_DESCRIPTION_BYTES, MAX_FILTERS, MAX_LATENESS_MS,
+    MAX_NESTING, MAX_RULES, MAX_TIMES,
 };
 use crate::value::Scalar;
 
@@ -101,6 +101,7 @@ impl<'a> Compiler<'a> {
         {
             self.error("lateness", lateness, "at most 24h");
         }
+        self.applies_to(&document.applies_to);
         if document.rules.len() > MAX_RULES {
             let message = format!("a profile has at most {MAX_RULES} rules");
             self.error("rules", document.rules.len(), message);
@@ -116,6 +117,25 @@ impl<'a> Compiler<'a> {
             rules.extend(self.rule(tenant, id, index, rule));
         }
         rules
+    }
+
+    fn applies_to(&mut self, applies_to: &AppliesTo) {
+        let groups = &applies_to.location_groups;
+        if groups.len() > MAX_APPLIED_GROUPS {
+            let message = format!("a profile names at most {MAX_APPLIED_GROUPS} location groups");
+            self.error("applies_to.location_groups", groups.len(), message);
+        }
+        for (index, group) in groups.iter().enumerate() {
+            if !schema::is_location_group(group) {
+                let field = format!("applies_to.location_groups[{index}]");
+                let shown: String = group.chars().take(64).collect();
+                let message = format!(
+                    "a location group's name has 1 to {MAX_LOCATION_GROUP_BYTES} bytes without \
+                     control characters or white space around them"
+                );
+                self.error(&field, shown, message);
+            }
+        }
     }
 
     fn rule(

@@ -1,6 +1,6 @@
 //! What stands before the arrow of a line with a time.
 
-use schema::{AlarmAction, TimestampMs};
+use schema::{AlarmAction, MAX_GROUPS_OF_LOCATION, MAX_LOCATION_GROUP_BYTES, TimestampMs};
 
 use super::parse::place;
 use super::profile::Body;
@@ -11,12 +11,14 @@ use super::world::{Input, Step, Written};
 const SHAPES: &str = "behind the time stands `DEVICE KEY VALUE [KEY VALUE …]`, `clock`, \
     `DEVICE shared KEY VALUE`, `DEVICE client KEY VALUE`, `location [NAME] KEY VALUE`, \
     `tenant KEY VALUE`, `do ACTION DEVICE RULE WHO …`, `profile …`, `describe DEVICE NAME TYPE`, \
-    `delete DEVICE` or `place [LOCATION] NAME ZONE`; a value `-` takes an attribute away, and a \
+    `delete DEVICE` or `place [LOCATION] NAME ZONE [group GROUP]…`; a value `-` takes an attribute away, and a \
     device whose name is one of these words stands in quotes";
 
 const DEEDS: &str = "it reads `do acknowledge|unacknowledge|clear|unshelve DEVICE RULE WHO`, \
     `do shelve DEVICE RULE WHO UNTIL`, `do comment DEVICE RULE WHO \"TEXT\"` or \
     `do assign DEVICE RULE WHO NAME` (`-` for nobody)";
+
+const PLACES: &str = "it reads `place [LOCATION] NAME Europe/Amsterdam [group GROUP]…`";
 
 /// Reads a line up to its arrow; profiles are the caller's.
 pub(super) fn parse(words: &[Word], setup: &Setup) -> Result<Step, String> {
@@ -92,13 +94,40 @@ fn one(words: &[Word], setup: &Setup) -> Result<Input, String> {
 }
 
 fn directory_location(words: &[Word], setup: &Setup) -> Result<Input, String> {
+    let is_group = |word: &Word| word.is("group");
+    let (words, behind) = words.split_at(words.iter().position(is_group).unwrap_or(words.len()));
+    let mut groups = Vec::new();
+    for pair in behind.chunks(2) {
+        match pair {
+            [word, group] if is_group(word) => put_group(&mut groups, &group.text)?,
+            _ => return Err(PLACES.to_owned()),
+        }
+    }
     let (location, name, zone) = match words {
         [name, zone] if setup.locations.len() == 1 => (0, name, zone),
         [location, name, zone] => (place(setup, &location.text)?, name, zone),
-        _ => return Err("it reads `place [LOCATION] NAME Europe/Amsterdam`".to_owned()),
+        _ => return Err(PLACES.to_owned()),
     };
     let zone = known_zone(&zone.text)?;
-    Ok(Input::Place { location, name: name.text.clone(), zone })
+    Ok(Input::Place { location, name: name.text.clone(), zone, groups })
+}
+
+/// Adds a group to those of a location.
+pub(super) fn put_group(groups: &mut Vec<String>, group: &str) -> Result<(), String> {
+    if !schema::is_location_group(group) {
+        return Err(format!(
+            "`{group}` is no group's name: 1 to {MAX_LOCATION_GROUP_BYTES} bytes without control \
+             characters or spaces around them"
+        ));
+    }
+    if groups.iter().any(|known| known == group) || groups.len() == MAX_GROUPS_OF_LOCATION {
+        return Err(format!(
+            "`{group}` is one too many: a location is in at most {MAX_GROUPS_OF_LOCATION} groups, \
+             in each once"
+        ));
+    }
+    groups.push(group.to_owned());
+    Ok(())
 }
 
 /// The name of a time zone that there is.

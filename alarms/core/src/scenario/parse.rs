@@ -206,7 +206,9 @@ impl Parser<'_> {
 
     fn location(&mut self, words: &[Word]) -> Result<(), String> {
         let [name, options @ ..] = words else {
-            return Err("it reads `location NAME [zone Europe/Amsterdam] [id 3]`".to_owned());
+            return Err(
+                "it reads `location NAME [zone Europe/Amsterdam] [id 3] [group GROUP]…`".to_owned()
+            );
         };
         self.once("location", &name.text)?;
         let setup = self.setup()?;
@@ -217,10 +219,12 @@ impl Parser<'_> {
             id: known.map_or(LocationId(highest + 1), |place| setup.locations[place].id),
             name: name.text.clone(),
             zone: "UTC".to_owned(),
+            groups: Vec::new(),
         };
-        for (option, value) in pairs(options, &["zone", "id"])? {
+        for (option, value) in pairs(options, &["zone", "id", "group"])? {
             match option {
                 "zone" => line.zone = input::known_zone(value)?,
+                "group" => input::put_group(&mut line.groups, value)?,
                 _ => line.id = LocationId(id(value)?),
             }
         }

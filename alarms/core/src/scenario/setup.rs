@@ -18,6 +18,7 @@ pub(super) struct LocationLine {
     pub id: LocationId,
     pub name: String,
     pub zone: String,
+    pub groups: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ impl Setup {
                 id: LocationId(1),
                 name: "location".to_owned(),
                 zone: "UTC".to_owned(),
+                groups: Vec::new(),
             });
         }
     }

@@ -26,6 +26,7 @@ impl TestWorld {
             id: schema::LocationId(1),
             name: "Hall 3".to_owned(),
             zone: "Europe/Amsterdam".to_owned(),
+            groups: Vec::new(),
         });
         let setup = Arc::new(setup);
         Self { world: world::World::new(&setup).unwrap(), setup }

@@ -9,7 +9,7 @@ use schema::{
     TransitionKind, Value,
 };
 
-use super::setup::Setup;
+use super::setup::{LocationLine, Setup};
 use crate::{DeviceDescription, DeviceIndex, Engine, EngineOptions, Readings, RestoreError, Tally};
 
 const TENANT: TenantId = TenantId(1);
@@ -89,11 +89,13 @@ pub(super) enum Input {
     Delete {
         device: String,
     },
-    /// A location, by its place, has another name and time zone.
+    /// A location, by its place, has another name and time zone, and is in
+    /// these groups.
     Place {
         location: usize,
         name: String,
         zone: String,
+        groups: Vec<String>,
     },
 }
 
@@ -134,6 +136,8 @@ struct Met {
 pub(crate) struct World {
     pub engine: Engine,
     setup: Arc<Setup>,
+    /// As they are now, with the versions of their documents.
+    locations: Vec<(LocationLine, u64)>,
     /// In the order in which they were met.
     devices: Vec<Met>,
     /// Of documents of the directory.
@@ -151,6 +155,7 @@ impl World {
     pub(super) fn new(setup: &Arc<Setup>) -> Result<Self, String> {
         let mut world = Self {
             engine: Engine::new(EngineOptions { grace_ms: setup.grace_ms, partition: None }),
+            locations: setup.locations.iter().map(|line| (line.clone(), 1)).collect(),
             devices: Vec::new(),
             version: 1,
             profiles: BTreeMap::new(),
@@ -240,10 +245,18 @@ impl World {
                 known.gone = true;
                 Ok(CommandBody::DeviceDeleted { device: known.id })
             }
-            Input::Place { location, name, zone } => {
-                let location = self.setup.locations[*location].id;
-                let (name, time_zone) = (name.clone(), zone.clone());
-                Ok(CommandBody::LocationChanged { location, version, name, time_zone })
+            Input::Place { location, name, zone, groups } => {
+                let (line, known) = &mut self.locations[*location];
+                let (name, zone, groups) = (name.clone(), zone.clone(), groups.clone());
+                *line = LocationLine { id: line.id, name, zone, groups };
+                *known = version;
+                Ok(CommandBody::LocationChanged {
+                    location: line.id,
+                    version,
+                    name: line.name.clone(),
+                    time_zone: line.zone.clone(),
+                    groups: line.groups.clone(),
+                })
             }
             _ => Err("only documents of the directory are told so".to_owned()),
         }
@@ -286,7 +299,7 @@ impl World {
     /// location; its type stands before the hyphen of its name.
     fn device(&mut self, name: &str) -> DeviceIndex {
         let line = self.setup.devices.iter().find(|line| line.name == name);
-        let location = &self.setup.locations[line.map_or(0, |line| line.location)];
+        let (location, version) = &self.locations[line.map_or(0, |line| line.location)];
         let id = match (self.find_device(name), line) {
             (Some(id), _) => id,
             (None, Some(line)) if self.devices.iter().all(|met| met.id != line.id) => line.id,
@@ -304,6 +317,8 @@ impl World {
             location: location.id,
             location_name: location.name.clone(),
             time_zone: location.zone.clone(),
+            location_version: *version,
+            location_groups: location.groups.clone(),
         };
         if self.find_device(name).is_none() {
             self.devices.push(Met { name: name.to_owned(), id, gone: false });

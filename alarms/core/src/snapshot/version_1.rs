@@ -7,9 +7,10 @@ use std::sync::Arc;
 use schema::DeviceId;
 use serde::Deserialize;
 
+use super::version_2::Location2;
 use super::{Head, RestoreError};
 use crate::engine::{
-    Active, Cell, Device, Engine, Entry, Flaps, Held, Location, On, RuleState, Tenant, World,
+    Active, Cell, Device, Engine, Entry, Flaps, Held, On, RuleState, Tenant, World,
 };
 use crate::program::{Delta, History, HistoryKind, Rule};
 use crate::value::Scalar;
@@ -24,7 +25,7 @@ pub(super) struct Stored {
 #[derive(Deserialize)]
 pub(super) struct World1 {
     devices: Vec<Device1>,
-    locations: Vec<Location>,
+    locations: Vec<Location2>,
     tenants: Vec<Tenant>,
 }
 
@@ -79,7 +80,8 @@ enum History1 {
 impl World1 {
     pub fn upgrade(self) -> World {
         let devices = self.devices.into_iter().map(Device1::upgrade).collect();
-        World::of(devices, self.locations, self.tenants)
+        let locations = self.locations.into_iter().map(Location2::upgrade).collect();
+        World::of(devices, locations, self.tenants)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Devices and locations that change, and devices that go.
 
-use super::harness::{World, check};
+use schema::{Cause, Command, CommandBody, LocationId, Position, TenantId, TimestampMs};
+
+use super::harness::{START_MS, World, check};
 use crate::{Engine, EngineOptions};
 
 const PROFILE: &str = r#"
@@ -66,4 +68,93 @@ fn places_are_used_again_and_every_snapshot_goes_on_the_same() {
         assert_eq!(seen, whole, "cut at {cut}");
         assert_eq!(world.engine.snapshot(), straight.engine.snapshot(), "cut at {cut}");
     }
+}
+
+const GROUPED: &str = r#"
+    name = "Coast"
+    applies_to = { location_groups = ["Coast", "Islands"] }
+    [[rules]]
+    key = "hot"
+    raise.critical = { for = "10s", when = { key = "t", operator = ">", value = 90 } }
+    raise.major = { when = { key = "t", operator = ">", value = 80 } }
+    clear = { when = { key = "t", operator = "<", value = 70 } }
+    [[rules]]
+    key = "pair"
+    raise.minor = { when = { key = "pump-b/t", operator = ">", value = 60 } }
+    clear = { when = { key = "pump-b/t", operator = "<=", value = 60 } }
+"#;
+
+const MOVES: [&str; 13] = [
+    "1s pump-a t 85",
+    "2s place Hall Europe/Amsterdam group Coast",
+    "3s pump-a t 86",
+    "4s pump-b t 95",
+    "5s place Hall Europe/Amsterdam group Islands group North",
+    "6s pump-c t 91",
+    // Both durations are due before: they fire, and then all ends.
+    "30s place Hall Europe/Amsterdam group North",
+    "31s pump-a t 87",
+    "32s place Yard Europe/Amsterdam group North",
+    "33s place Yard Europe/Amsterdam group Coast",
+    "34s pump-a t 88",
+    "35s delete pump-b",
+    "36s place Yard Europe/Amsterdam",
+];
+
+#[test]
+fn from_every_step_of_a_location_s_way_through_groups_it_goes_on_the_same() {
+    let run = |world: &mut World, lines: &[&str]| -> Vec<schema::Transition> {
+        lines.iter().flat_map(|line| world.apply(line).1).collect()
+    };
+    let mut straight = World::new(&[GROUPED]);
+    let whole = run(&mut straight, &MOVES);
+    let told: Vec<String> = whole
+        .iter()
+        .map(|t| format!("{} {} {}", (t.at.0 - START_MS) / 1_000, t.kind.as_str(), t.rule.key))
+        .collect();
+    let expected = [
+        "3 raised hot",
+        "4 raised hot",
+        "4 raised pair",
+        "6 raised hot",
+        "14 severity_changed hot",
+        "16 severity_changed hot",
+        "30 cleared hot",
+        "30 cleared hot",
+        "30 cleared pair",
+        "30 cleared hot",
+        "34 raised hot",
+        "36 cleared hot",
+    ];
+    assert_eq!(told, expected);
+    for cut in 0..=MOVES.len() {
+        let mut world = World::new(&[GROUPED]);
+        let mut seen = run(&mut world, &MOVES[..cut]);
+        let bytes = world.engine.snapshot();
+        world.engine = Engine::restore(EngineOptions::default(), &bytes).unwrap();
+        assert_eq!(world.engine.snapshot(), bytes, "cut at {cut}");
+        seen.extend(run(&mut world, &MOVES[cut..]));
+        assert_eq!(seen, whole, "cut at {cut}");
+        assert_eq!(world.engine.snapshot(), straight.engine.snapshot(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn an_older_document_of_a_location_changes_nothing() {
+    let mut world = World::new(&[GROUPED]);
+    world.apply("1s place Hall Europe/Amsterdam group Coast");
+    assert_eq!(world.apply("2s pump-a t 85").1.len(), 1);
+    let before = world.engine.snapshot();
+    let old = CommandBody::LocationChanged {
+        location: LocationId(1),
+        version: 1,
+        name: "Hut".to_owned(),
+        time_zone: "UTC".to_owned(),
+        groups: Vec::new(),
+    };
+    let command = Command { at: TimestampMs(START_MS + 2_000), tenant: TenantId(1), body: old };
+    let cause = Cause::Record { position: Position(9), row: 0 };
+    let mut out = Vec::new();
+    world.engine.command(&command, cause, &mut out).unwrap();
+    assert_eq!((out.len(), world.engine.snapshot()), (0, before));
 }

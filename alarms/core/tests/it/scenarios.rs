@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use alarm_core::scenario::{self, Scenario};
 
 /// What alarms.md promises, and what others got wrong; each is a file.
-const REQUIRED: [&str; 58] = [
+const REQUIRED: [&str; 59] = [
+    "applies-to-location-groups",
     "devices-and-locations-change",
     "keys-of-other-devices",
     "kind-duration",

@@ -1,12 +1,15 @@
-//! Keys of a profile that no device has ever sent: most often a slip of the pen,
-//! which the alarm core can't see because it knows no history.
+//! Keys of a profile that no device has ever sent, and location groups that no
+//! location is in: most often a slip of the pen, which the alarm core can't see
+//! because it knows neither history nor directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alarms::Problem;
-use schema::{AlarmProfile, Condition, Device, DeviceId, Filter, Operand, TenantId};
-use store::{Directory, Entry, History, ListQuery};
+use schema::{
+    AlarmProfile, AppliesTo, Condition, Device, DeviceId, Filter, LocationId, Operand, TenantId,
+};
+use store::{Directory, Entry, GroupQuery, History, ListQuery};
 
 /// The devices whose keys are looked at for one profile.
 const MAX_DEVICES: usize = 1_000;
@@ -14,7 +17,7 @@ const MAX_DEVICES: usize = 1_000;
 /// The devices that are looked through to find those that a profile is for.
 const MAX_LISTED_DEVICES: usize = 20_000;
 
-/// The keys that are kept to find the nearest one.
+/// The keys, or location groups, that are kept to find the nearest one.
 const MAX_NEAR_KEYS: usize = 10_000;
 
 /// A place in a profile that names a telemetry key.
@@ -77,6 +80,45 @@ pub(super) fn unknown(
     problems
 }
 
+/// A warning for each location group that none of the tenant's locations is in.
+pub(super) fn empty_groups(
+    directory: &Directory,
+    tenant: TenantId,
+    profile: &AlarmProfile,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (place, group) in profile.applies_to.location_groups.iter().enumerate() {
+        if !at_group(directory, tenant, group, None, 1).0.is_empty() {
+            continue;
+        }
+        let query =
+            GroupQuery { tenant: Some(tenant), limit: MAX_NEAR_KEYS, ..GroupQuery::default() };
+        let known = directory.location_groups(&query);
+        let near = nearest_of(group, known.iter().map(|group| group.name.as_str()));
+        let near = near.map_or_else(String::new, |near| format!("; the nearest one is `{near}`"));
+        problems.push(Problem {
+            field: format!("applies_to.location_groups[{place}]"),
+            value: group.clone(),
+            message: format!("none of the tenant's locations is in this group{near}"),
+        });
+    }
+    problems
+}
+
+/// A page of the locations in a group, and where the next one begins.
+fn at_group(
+    directory: &Directory,
+    tenant: TenantId,
+    group: &str,
+    after: Option<u64>,
+    limit: usize,
+) -> (Vec<LocationId>, Option<u64>) {
+    let group = Some(group.to_owned());
+    let query = ListQuery { tenant: Some(tenant), group, after, limit, ..ListQuery::default() };
+    let page = directory.locations(&query);
+    (page.items.iter().map(|location| LocationId(location.id)).collect(), page.next)
+}
+
 /// What is doubtful about a key of a named device; its keys where there is one.
 fn of_another(device: &str, key: &str, keys: Option<&[String]>) -> Option<String> {
     let Some(keys) = keys else {
@@ -101,8 +143,11 @@ impl Devices {
         let to = &profile.applies_to;
         let mut found = Self { ids: Vec::new(), more: false };
         let includes = |device: &Arc<Entry<Device>>| {
+            let location = directory.location(device.location);
+            let groups = location.as_ref().map_or(&[][..], |location| &location.groups);
+            let kind = device.device_type.as_deref();
             device.tenant == tenant
-                && to.includes(DeviceId(device.id), device.location, device.device_type.as_deref())
+                && to.includes(DeviceId(device.id), device.location, groups, kind)
         };
         if !to.devices.is_empty() {
             let named = to.devices.iter().take(MAX_DEVICES).filter_map(|id| directory.device(*id));
@@ -110,25 +155,32 @@ impl Devices {
             found.more = to.devices.len() > MAX_DEVICES;
             return found;
         }
-        let location = to.locations.first().copied().filter(|_| to.locations.len() == 1);
-        let mut query = ListQuery { tenant: Some(tenant), location, ..ListQuery::default() };
         let mut listed = 0;
-        loop {
-            let page = directory.devices(&query);
-            listed += page.items.len();
-            for device in page.items.iter().filter(|device| includes(device)) {
-                if found.ids.len() == MAX_DEVICES {
+        for location in places(directory, tenant, to) {
+            let mut query = ListQuery { tenant: Some(tenant), location, ..ListQuery::default() };
+            loop {
+                // A location without devices counts too.
+                listed += 1;
+                let page = directory.devices(&query);
+                listed += page.items.len();
+                for device in page.items.iter().filter(|device| includes(device)) {
+                    if found.ids.len() == MAX_DEVICES {
+                        found.more = true;
+                        return found;
+                    }
+                    found.ids.push(DeviceId(device.id));
+                }
+                if listed >= MAX_LISTED_DEVICES {
                     found.more = true;
                     return found;
                 }
-                found.ids.push(DeviceId(device.id));
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
             }
-            if page.next.is_none() || listed >= MAX_LISTED_DEVICES {
-                found.more = page.next.is_some();
-                return found;
-            }
-            query.after = page.next;
         }
+        found
     }
 
     fn lack(&self, near: &str) -> String {
@@ -140,14 +192,44 @@ impl Devices {
     }
 }
 
+/// The locations whose devices are looked through; `None` is all of the tenant's.
+fn places(directory: &Directory, tenant: TenantId, to: &AppliesTo) -> Vec<Option<LocationId>> {
+    if !to.locations.is_empty() {
+        let named: BTreeSet<LocationId> = to.locations.iter().copied().collect();
+        return named.into_iter().take(MAX_LISTED_DEVICES).map(Some).collect();
+    }
+    if to.location_groups.is_empty() {
+        return vec![None];
+    }
+    let mut found: BTreeSet<LocationId> = BTreeSet::new();
+    for group in &to.location_groups {
+        let mut after = None;
+        while found.len() < MAX_LISTED_DEVICES {
+            let (locations, next) = at_group(directory, tenant, group, after, 0);
+            found.extend(locations);
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    found.into_iter().map(Some).collect()
+}
+
 /// Says which key was meant, where one is near.
 fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let written = key.to_lowercase();
+    let near = nearest_of(key, known);
+    near.map_or_else(String::new, |known| format!("; the nearest one sent is `{known}`"))
+}
+
+/// The one that was most likely meant, where one is near.
+fn nearest_of<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let written = written.to_lowercase();
     let near = known
         .map(|known| (strsim::damerau_levenshtein(&written, &known.to_lowercase()), known))
         .filter(|(distance, known)| *distance <= 2.max(known.len() / 3) && *distance < known.len())
         .min();
-    near.map_or_else(String::new, |(_, known)| format!("; the nearest one sent is `{known}`"))
+    near.map(|(_, known)| known)
 }
 
 /// All places that name a key, in the order in which they are written.

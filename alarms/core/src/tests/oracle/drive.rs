@@ -54,6 +54,8 @@ impl Driven {
                 location: LocationId(2),
                 location_name: "Hall 3".to_owned(),
                 time_zone: "Europe/Amsterdam".to_owned(),
+                location_version: 1,
+                location_groups: Vec::new(),
             })
         });
         let devices = devices.collect();

@@ -1,0 +1,53 @@
+//! Snapshots of version 2: locations had neither groups nor the version of
+//! their document. They are read, never written.
+
+use std::sync::Arc;
+
+use schema::LocationId;
+use serde::Deserialize;
+
+use crate::engine::{Device, Location, Tenant, World};
+use crate::value::Scalar;
+
+#[derive(Deserialize)]
+pub(super) struct World2 {
+    devices: Vec<Device>,
+    locations: Vec<Location2>,
+    tenants: Vec<Tenant>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Location2 {
+    id: LocationId,
+    tenant: u32,
+    name: Arc<str>,
+    time_zone: Box<str>,
+    devices: Vec<u32>,
+    attributes: Vec<(u32, Scalar)>,
+}
+
+impl World2 {
+    pub fn upgrade(self) -> World {
+        let locations = self.locations.into_iter().map(Location2::upgrade).collect();
+        World::of(self.devices, locations, self.tenants)
+    }
+}
+
+impl Location2 {
+    pub fn upgrade(self) -> Location {
+        Location {
+            id: self.id,
+            tenant: self.tenant,
+            // Any document is newer.
+            version: 0,
+            name: self.name,
+            time_zone: self.time_zone,
+            zone: 0,
+            groups: Box::default(),
+            devices: self.devices,
+            attributes: self.attributes,
+            named: crate::map::Map::default(),
+            watchers: crate::map::Map::default(),
+        }
+    }
+}

@@ -13,7 +13,7 @@ use schema::{
     LocationId, Router, RouterId, Tenant, TenantId, TenantSettings,
 };
 use store::directory::{CHANGE_FEED_CAPACITY, MAX_PAGE};
-use store::{Directory, DirectoryError, ListQuery, NewRouter};
+use store::{Directory, DirectoryError, GroupQuery, ListQuery, NewRouter};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 /// A backend that can be opened again and again.
@@ -439,6 +439,69 @@ async fn lists_are_paged_in_order_and_filtered() {
         assert_eq!(read(none).len(), 0);
         let named = ListQuery { tenant: Some(one), name: Some("7-".to_owned()), ..base };
         assert_eq!(read(named).len(), 200);
+    }
+}
+
+#[tokio::test]
+async fn locations_are_found_by_their_groups_before_and_after_opening_anew() {
+    for backend in backends() {
+        let directory = backend.open();
+        let grouped = |tenant, name: &str, groups: &[&str]| {
+            let DocumentBody::Location(mut body) = location(tenant, name) else { unreachable!() };
+            body.groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            DocumentBody::Location(body)
+        };
+        let one = TenantId(made(&directory, tenant("one", 1)).await);
+        let two = TenantId(made(&directory, tenant("two", 1)).await);
+        let a = made(&directory, grouped(one, "a", &["Coast", "Cold"])).await;
+        let b = made(&directory, grouped(one, "b", &["Coast"])).await;
+        let c = made(&directory, grouped(two, "c", &["Coast"])).await;
+        let d = made(&directory, grouped(one, "d", &[])).await;
+        directory.update(b, None, grouped(one, "b", &["Cold", "Inland"])).await.unwrap();
+        directory.update(d, None, grouped(one, "d", &["Coast"])).await.unwrap();
+        directory.delete(d, None).await.unwrap();
+        let look = |directory: &Directory| {
+            let found = |tenant, group: &str| {
+                let group = Some(group.to_owned());
+                let mut query = ListQuery { tenant, group, limit: 1, ..ListQuery::default() };
+                let mut ids = Vec::new();
+                loop {
+                    let page = directory.locations(&query);
+                    ids.extend(page.items.iter().map(|entry| entry.id));
+                    query.after = page.next;
+                    if query.after.is_none() {
+                        return ids;
+                    }
+                }
+            };
+            assert_eq!(found(Some(one), "Coast"), [a]);
+            assert_eq!(found(Some(one), "Cold"), [a, b]);
+            assert_eq!(found(Some(two), "Coast"), [c]);
+            assert_eq!(found(Some(two), "Cold"), [0; 0]);
+            assert_eq!(found(None, "Coast"), [a, c]);
+            assert_eq!(found(None, "coast"), [0; 0]);
+            let query = GroupQuery { tenant: Some(one), limit: 10, ..GroupQuery::default() };
+            let groups = directory.location_groups(&query);
+            let groups: Vec<(&str, usize)> =
+                groups.iter().map(|group| (group.name.as_str(), group.locations)).collect();
+            assert_eq!(groups, [("Coast", 1), ("Cold", 2), ("Inland", 1)]);
+        };
+        look(&directory);
+        let many: Vec<String> = (0..33).map(|n| format!("g{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let too_long = "x".repeat(65);
+        for groups in [&many[..], &["a", "b", "a"], &[""], &[" a"], &["a\tb"], &[too_long.as_str()]]
+        {
+            let error = directory.create(grouped(one, "e", groups)).await.unwrap_err();
+            assert!(matches!(error, DirectoryError::Invalid { field: "groups", .. }), "{error}");
+            let error = directory.update(a, None, grouped(one, "a", groups)).await.unwrap_err();
+            assert!(matches!(error, DirectoryError::Invalid { field: "groups", .. }), "{error}");
+        }
+        let full = made(&directory, grouped(one, "e", &many[..32])).await;
+        directory.delete(full, None).await.unwrap();
+        directory.close().await;
+        drop(directory);
+        look(&backend.open());
     }
 }
 

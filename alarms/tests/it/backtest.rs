@@ -10,8 +10,8 @@ use prometheus::Registry;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use schema::{
-    Origin, Position, ProfileId, RECORD_VERSION, Record, RecordBuilder, RecordKind, RecordRows,
-    TimestampMs, Value,
+    DocumentBody, Origin, Position, ProfileId, RECORD_VERSION, Record, RecordBuilder, RecordKind,
+    RecordRows, TimestampMs, Value,
 };
 use store::history::HistoryWriter;
 
@@ -231,6 +231,28 @@ async fn a_draft_is_tried_before_it_is_saved_and_changes_nothing() {
     let cold = BacktestQuery { warm_up_ms: Some(0), ..later };
     let outcome = run(&node, cold).await;
     assert_eq!((outcome.totals.alarms, outcome.totals.active_at_start), (1, 0));
+    drop(feed);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_is_tried_on_its_location_groups_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), &AlarmOptions::default());
+    let place = node.place(2).await;
+    let directory = node.store.directory();
+    let mut location = directory.location(place.location).unwrap().body.clone();
+    location.groups = vec!["Coast".to_owned()];
+    directory.update(place.location.0, None, DocumentBody::Location(location)).await.unwrap();
+    let mut feed = Feed::new(&node, &place);
+    feed.send(&[(0, 0, Some(90.0), None), (1, 0, Some(96.0), None)]).await;
+    node.settle().await;
+    for (groups, hot) in [("\"Coast\", \"North\"", 2), ("\"North\"", 0)] {
+        let profile = format!("applies_to = {{ location_groups = [{groups}] }}\n{PROFILE}");
+        let outcome = run(&node, query(&place, &profile, None)).await;
+        let alarms = outcome.alarms.iter().filter(|alarm| &*alarm.rule.key == "hot").count();
+        assert_eq!(alarms, hot, "{groups}");
+    }
     drop(feed);
     node.stop().await;
 }

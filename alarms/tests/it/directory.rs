@@ -152,6 +152,61 @@ async fn the_same_from_snapshots() {
     story(snapshotting()).await;
 }
 
+const GROUPED: &str = r#"
+    name = "Coast"
+    applies_to = { location_groups = ["Coast"] }
+    [[rules]]
+    key = "hot"
+    description = "${device} in ${location}: ${temperature}"
+    raise.major = { when = { key = "temperature", operator = ">", value = 80 } }
+    clear = { when = { key = "temperature", operator = "<", value = 70 } }
+"#;
+
+async fn story_of_groups(options: AlarmOptions) {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), &options);
+    let place = node.place(2).await;
+    let commands = node.workers.commands();
+    commands.save_profile(place.tenant, None, None, GROUPED.to_owned(), "eva").await.unwrap();
+    let reading = |device, at, value| place.record(&[(device, FAR_MS + at, value)]);
+    let mut run = Run { dir: dir.path(), options, node: Some(node), expected: Vec::new() };
+    let groups = async |run: &Run<'_>, groups: &[&str]| {
+        let directory = run.node().store.directory();
+        let mut location = directory.location(place.location).unwrap().body.clone();
+        location.groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let body = DocumentBody::Location(location);
+        directory.update(place.location.0, None, body).await.unwrap();
+    };
+
+    run.node().append(&place, reading(0, 0, 85.5)).await;
+    run.check("it is in no group", &[]).await;
+    groups(&run, &["Coast", "North"]).await;
+    run.check("it joins", &[]).await;
+    run.node().append(&place, reading(0, 1_000, 86.5)).await;
+    run.check("the next reading", &[raised("machine-0 in Hall: 86.5")]).await;
+    // The engine meets this one with the groups that the location has by now.
+    run.node().append(&place, reading(1, 0, 87.5)).await;
+    run.check("another device", &[raised("machine-1 in Hall: 87.5")]).await;
+    groups(&run, &["Coast"]).await;
+    run.check("it leaves another group", &[]).await;
+    groups(&run, &["Inland"]).await;
+    let both = ["machine-0 in Hall: 86.5", "machine-1 in Hall: 87.5"];
+    run.check("it leaves", &both.map(|description| cleared("rule_removed", description))).await;
+    run.node().append(&place, reading(0, 2_000, 88.5)).await;
+    run.check("it is hot inland", &[]).await;
+    run.node.take().unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_s_groups_reach_the_engine_and_a_replay_from_every_step_is_the_same() {
+    story_of_groups(replaying()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_s_groups_are_in_the_snapshots() {
+    story_of_groups(snapshotting()).await;
+}
+
 async fn system_source(node: &Node, tenant: TenantId) -> String {
     node.store.alarms().system_profile(tenant).await.unwrap().unwrap().source
 }

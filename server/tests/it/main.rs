@@ -18,6 +18,7 @@ mod harness;
 mod http;
 mod keys;
 mod lifecycle;
+mod location_groups;
 mod location_status;
 mod mqtt;
 mod operator;

@@ -235,7 +235,7 @@ fn a_profile_reads_back_from_its_own_text() {
     let text = r#"
         name = "Cold store"
         lateness = "5s"
-        applies_to = { locations = [3], device_types = ["freezer"] }
+        applies_to = { locations = [3], location_groups = ["Coast", "Cold stores"], device_types = ["freezer"] }
         [[rules]]
         key = "warm"
         latch = true
@@ -247,6 +247,27 @@ fn a_profile_reads_back_from_its_own_text() {
     assert_eq!(again, profile);
     let json = serde_json::to_string(&profile).unwrap();
     assert_eq!(serde_json::from_str::<schema::AlarmProfile>(&json).unwrap(), profile);
+}
+
+#[test]
+fn location_groups_are_checked() {
+    let with = |groups: &[&str]| {
+        let rule = rule("key = \"t\", operator = \">\", value = 1", CLEAR);
+        report(&format!("applies_to = {{ location_groups = {groups:?} }}\n{rule}"))
+    };
+    assert_eq!(with(&["Coast", "é"]).errors, []);
+    let long = "x".repeat(65);
+    let errors = with(&["Coast", "", " Inland", &long]).errors;
+    let fields: Vec<&str> = errors.iter().map(|problem| problem.field.as_str()).collect();
+    let field = |place: usize| format!("applies_to.location_groups[{place}]");
+    assert_eq!(fields, [field(1), field(2), field(3)]);
+    assert_eq!(errors[1].value, " Inland");
+    assert!(errors.iter().all(|problem| problem.message.contains("1 to 64 bytes")), "{errors:?}");
+    let many: Vec<String> =
+        (0..=crate::limits::MAX_APPLIED_GROUPS).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(with(&many[1..]).errors, []);
+    assert_eq!(with(&many).errors[0].message, "a profile names at most 256 location groups");
 }
 
 #[test]

@@ -19,7 +19,8 @@ const ROUNDS: &str = "baken_alarms_rule_rounds_total";
 const LAG: &str = "baken_alarms_lag_records";
 /// Alarms that are active, by `partition`.
 const ACTIVE: &str = "baken_alarms_active_alarms";
-/// From the socket read of a reading to the committed transition.
+/// From the socket read of a reading to the committed transition that it
+/// caused; those that a deadline caused are not in it.
 const TIME_TO_ALARM: &str = "baken_alarms_time_to_alarm_seconds";
 /// How long a snapshot took to make.
 const SNAPSHOT_SECONDS: &str = "baken_alarms_snapshot_seconds";
@@ -80,7 +81,9 @@ impl AlarmMetrics {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             register(registry, Histogram::with_opts(options)?)
         };
-        let fine = [0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+        let fine = [
+            0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+        ];
         let coarse = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
         let counters = |name, help, label: &str| {
             register(registry, IntCounterVec::new(Opts::new(name, help), &[label])?)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alarm_core::{Engine, EngineOptions, RestoreError, Tally};
 use journal::{Entry, Journal, ReadError, Reader};
-use schema::{PartitionId, Position, TimestampMs, Transition, TransitionKind};
+use schema::{Cause, PartitionId, Position, TimestampMs, Transition, TransitionKind};
 use store::alarms::{Claim, Commit, Tick};
 use store::{AlarmStore, Directory};
 use tokio::sync::watch;
@@ -296,7 +296,9 @@ impl PartitionWorker {
             if transition.kind == TransitionKind::Raised {
                 self.metrics.raised.with_label_values(&[transition.severity.as_str()]).inc();
             }
-            if transition.kind != TransitionKind::Updated {
+            // A deadline was received by nobody.
+            let by_record = matches!(transition.cause, Cause::Record { .. });
+            if by_record && transition.kind != TransitionKind::Updated {
                 let ms = now.0.saturating_sub(transition.received_at.0).max(0);
                 let whole = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
                 self.metrics.time_to_alarm.observe(whole.as_secs_f64());

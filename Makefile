@@ -53,8 +53,8 @@ clients: release ## real MQTT clients against the release binary
 demo-check: release ## the demo must raise and clear its alarm
 	target/release/baken demo --data target/demo-data --until-alarm --json target/demo.json
 
-crash-check: release ## a few SIGKILLs under load, then the audit
-	target/release/loadtest crash --kills 4 --seconds 20 --json target/crash.json
+crash-check: release ## a few SIGKILLs under load with alarms, then the audit
+	target/release/loadtest crash --kills 4 --seconds 16 --rate 100000 --alarms-share 2 --json target/crash.json
 
 storm-check: release ## 10,000 routers that reconnect at once, then the audit
 	target/release/loadtest run --connections 10000 --rate 5000 --keys 3 --storm-every-s 4 --seconds 10 --json target/storm.json

@@ -24,6 +24,13 @@ pub const MAX_PATTERN_BYTES: usize = 1_024;
 /// The most memory that a compiled pattern may take.
 pub const MAX_PATTERN_MEMORY_BYTES: usize = 256 * 1_024;
 
+/// The most patterns of one profile.
+pub const MAX_PATTERNS: usize = 64;
+
+/// The most memory that all compiled patterns of one profile may take, each
+/// counted as the next power of two of what it needs.
+pub const MAX_PATTERNS_MEMORY_BYTES: usize = 2 * 1_024 * 1_024;
+
 /// A text value is kept and compared up to this many bytes.
 pub const MAX_TEXT_BYTES: usize = 1_024;
 
@@ -32,6 +39,15 @@ pub const DELTA_PARTS: i64 = 64;
 
 /// The longest description of a rule, in bytes.
 pub const MAX_DESCRIPTION_BYTES: usize = 4_096;
+
+/// The longest description of a transition, in bytes, with values in its places;
+/// the rest is cut off, and `…` says so. As long as a rule's, so that one without
+/// places is never cut.
+pub const MAX_FILLED_BYTES: usize = MAX_DESCRIPTION_BYTES;
+
+/// The most bytes of keys and values that a transition tells; the first keys of
+/// the rule come first.
+pub const MAX_VALUES_BYTES: usize = 16 * 1_024;
 
 /// The longest `lateness` of a profile.
 pub const MAX_LATENESS_MS: i64 = 24 * 3_600_000;

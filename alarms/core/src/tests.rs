@@ -5,6 +5,7 @@ mod allocations;
 mod directory;
 mod harness;
 mod lifecycle;
+mod limits;
 mod oracle;
 mod profiles;
 mod snapshots;

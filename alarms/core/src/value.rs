@@ -95,6 +95,14 @@ impl Scalar {
         }
     }
 
+    /// What it takes where it is shown, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Json(text) => text.len(),
+            Self::Number(_) | Self::Integer(_) | Self::Boolean(_) => size_of::<f64>(),
+        }
+    }
+
     /// Equal as a person sees it: 5 and 5.0 are, 5 and "5" are not.
     pub fn equals(&self, other: &Self) -> Option<bool> {
         match (self, other) {

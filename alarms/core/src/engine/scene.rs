@@ -10,6 +10,7 @@ use schema::{
 use super::state::{Active, RuleState};
 use super::world::{Device, Keys, World};
 use crate::identity;
+use crate::limits::MAX_VALUES_BYTES;
 use crate::program::{
     Context, History, HistoryKind, Holds, KeyRef, Kind, Rule, Shift, Touch, Zones,
 };
@@ -214,10 +215,6 @@ impl<'a> Scene<'a> {
         let at = TimestampMs(at);
         let id =
             identity::transition_id(originator, &self.rule.id, kind.as_str(), at, trigger.cause);
-        let values =
-            self.rule.keys.iter().filter_map(|key| {
-                self.last(key).map(|(value, _)| (key.name.clone(), value.to_json()))
-            });
         Transition {
             id,
             alarm: alarm.id,
@@ -233,8 +230,19 @@ impl<'a> Scene<'a> {
             by: None,
             provenance: None,
             description: self.describe(alarm.severity),
-            values: values.collect(),
+            values: self.values(),
         }
+    }
+
+    /// The values of the rule's keys, as far as they have room.
+    fn values(&self) -> Vec<(Arc<str>, serde_json::Value)> {
+        let mut room = MAX_VALUES_BYTES;
+        let known = self.rule.keys.iter().filter_map(|key| Some((key, self.last(key)?.0)));
+        let fitting = known.map_while(|(key, value)| {
+            room = room.checked_sub(key.name.len() + value.bytes())?;
+            Some((key.name.clone(), value.to_json()))
+        });
+        fitting.collect()
     }
 
     /// The raising transition and its alarm.

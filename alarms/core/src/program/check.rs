@@ -12,6 +12,7 @@ use super::contradictions;
 use super::filter::{KeyRef, Of, Op, Operand, Test, Tree};
 use super::history::{HistoryKind, HistorySpec};
 use super::operators::{self, Wants};
+use super::pattern::Patterns;
 use super::schedule::{DAYS, Schedule, Zones, parse_day, parse_time};
 use super::{Condition, Kind, Rule, Switches, Template};
 use crate::engine::Keys;
@@ -58,6 +59,8 @@ pub(super) struct Compiler<'a> {
     histories: Vec<HistorySpec>,
     pub(super) rule_keys: Vec<KeyRef>,
     pub(super) attributes: Vec<u32>,
+    /// Of all rules.
+    pub(super) patterns: Patterns,
     filters: usize,
     slots: usize,
 }
@@ -71,6 +74,7 @@ impl<'a> Compiler<'a> {
             histories: Vec::new(),
             rule_keys: Vec::new(),
             attributes: Vec::new(),
+            patterns: Patterns::default(),
             filters: 0,
             slots: 0,
         }

@@ -5,7 +5,6 @@ use schema::{DurationMs, Filter, Operand as OperandText};
 use super::check::Compiler;
 use super::filter::{KeyRef, Of, Op, Operand};
 use super::operators::{self, Wants};
-use super::pattern;
 use crate::limits::MAX_LIST;
 use crate::value::Scalar;
 
@@ -56,7 +55,7 @@ impl Compiler<'_> {
                 }
                 Some(operators::list(name, items?))
             }
-            (Wants::Pattern, OperandText::Text(text)) => match pattern::compile(text) {
+            (Wants::Pattern, OperandText::Text(text)) => match self.patterns.compile(text) {
                 Ok(regex) => Some(Op::Matches(Box::new(regex))),
                 Err(message) => {
                     self.error(&field, text, message);

@@ -77,10 +77,14 @@ pub(super) fn unknown(written: &str) -> String {
     nearest(written, &names)
 }
 
+/// Nothing longer is compared with the known names, which are all shorter.
+const MAX_COMPARED_BYTES: usize = 64;
+
 /// Says what is known and, where one is near, which was meant.
 pub(super) fn nearest(written: &str, names: &[&str]) -> String {
     let near = names
         .iter()
+        .filter(|_| written.len() <= MAX_COMPARED_BYTES)
         .map(|name| (strsim::damerau_levenshtein(written, name), name))
         .filter(|(distance, name)| *distance <= 2.max(name.len() / 3) && *distance < name.len())
         .min_by_key(|(distance, _)| *distance);

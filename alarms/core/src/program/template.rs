@@ -1,5 +1,10 @@
 //! A rule's description with places for values.
 
+use crate::limits::MAX_FILLED_BYTES;
+
+/// Stands where text was cut off.
+const CUT: &str = "…";
+
 /// Text with `${…}` places, split once.
 #[derive(Debug, Default)]
 pub(crate) struct Template {
@@ -28,10 +33,15 @@ impl Template {
         Self { parts }
     }
 
-    /// Fills the places in; one that has no value stays as it was written.
+    /// Fills the places in; one that has no value stays as it was written. At
+    /// most [`MAX_FILLED_BYTES`] come of it, and no more values than that needs
+    /// are asked for.
     pub fn fill(&self, value: impl Fn(&str) -> Option<String>) -> String {
         let mut filled = String::new();
         for part in &self.parts {
+            if filled.len() > MAX_FILLED_BYTES {
+                break;
+            }
             match part {
                 Part::Text(text) => filled.push_str(text),
                 Part::Place(name) => match value(name) {
@@ -43,6 +53,10 @@ impl Template {
                     }
                 },
             }
+        }
+        if filled.len() > MAX_FILLED_BYTES {
+            filled.truncate(filled.floor_char_boundary(MAX_FILLED_BYTES - CUT.len()));
+            filled.push_str(CUT);
         }
         filled
     }
@@ -57,5 +71,20 @@ mod tests {
         let template = Template::new("a ${x} b ${y} ${z");
         let filled = template.fill(|name| (name == "x").then(|| "1".to_owned()));
         assert_eq!(filled, "a 1 b ${y} ${z");
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters_and_asks_for_no_more_values() {
+        let places = "${x}".repeat(MAX_FILLED_BYTES / 4);
+        let asked = std::cell::Cell::new(0);
+        let filled = Template::new(&places).fill(|_| {
+            asked.set(asked.get() + 1);
+            Some("é".repeat(500))
+        });
+        assert!((MAX_FILLED_BYTES - 4..=MAX_FILLED_BYTES).contains(&filled.len()));
+        assert!(filled.ends_with("é…"), "{}", &filled[filled.len() - 20..]);
+        assert_eq!(asked.get(), MAX_FILLED_BYTES / 1_000 + 1);
+        let whole = "x".repeat(MAX_FILLED_BYTES);
+        assert_eq!(Template::new(&whole).fill(|_| None), whole);
     }
 }

@@ -169,7 +169,10 @@ async fn list(
     Ok(Json(Page::of(found, paging, |profile| profile.id.to_string()).map(Shown::of)))
 }
 
-/// Makes an alarm profile from TOML text. Answered once it is in force.
+/// Makes an alarm profile from TOML text. Answered once it is in force. It is for
+/// all devices of the tenant, or for those that are within all lists of its
+/// `applies_to`: `locations` (ids), `location_groups` (names, at most 256),
+/// `device_types` (names) and `devices` (ids).
 #[utoipa::path(
     post,
     operation_id = "create_alarm_profile",

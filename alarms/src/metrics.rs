@@ -81,9 +81,8 @@ impl AlarmMetrics {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             register(registry, Histogram::with_opts(options)?)
         };
-        let fine = [
-            0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
-        ];
+        let fine =
+            [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
         let coarse = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
         let counters = |name, help, label: &str| {
             register(registry, IntCounterVec::new(Opts::new(name, help), &[label])?)

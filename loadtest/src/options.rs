@@ -33,10 +33,16 @@ pub enum Command {
     /// processor time of the program and of the kernel for it, in microseconds
     /// for each such message: the server's until its history has caught up, and
     /// `…_under_load` until the load ends. `puback_latency` runs from a
-    /// message's first sending to its PUBACK.
+    /// message's first sending to its PUBACK. With alarms, `transitions` says how
+    /// what was raised, made worse and cleared compares with what the stored
+    /// readings must have brought about, and `time_to_alarm` how long that took
+    /// from the socket read to the commit.
     Run(RunOptions),
     /// Kills the server with SIGKILL at random moments of a load, starts it
     /// again each time, and audits at the end. The figures are those of `run`.
+    /// With alarms, the server then starts once more on the same journal without
+    /// any, and `replay` says how those raised in one go compare with those
+    /// raised through the kills, by their ids and in every field.
     Crash(CrashOptions),
     /// Kills the server with SIGKILL when many readings are only in its journal
     /// and its memory, starts it again under the same load, and says how soon it

@@ -17,11 +17,11 @@ use super::writer::Request;
 use super::{AlarmStore, AlarmStoreError, MAX_PAGE};
 use crate::audit::NewEvent;
 
-/// The names of all kinds of events. They are part of stored formats.
-pub const EVENT_KINDS: [&str; 35] = [
+/// The names of all kinds of events. They are part of stored formats. That an
+/// alarm was true again is no event: it stands in the alarm's own row.
+pub const EVENT_KINDS: [&str; 34] = [
     "alarm_raised",
     "alarm_severity_changed",
-    "alarm_updated",
     "alarm_acknowledged",
     "alarm_unacknowledged",
     "alarm_cleared",

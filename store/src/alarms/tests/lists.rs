@@ -1,5 +1,9 @@
 //! Lists that people page through and filter while alarms change.
 
+use std::collections::HashSet;
+
+use schema::SuppressReason;
+
 use super::*;
 
 /// An alarm of its own device.
@@ -177,6 +181,33 @@ async fn events_of_rare_kinds_are_found_in_one_order_with_the_others() {
     assert_eq!(newest, 70);
     let up_to = EventQuery { up_to: Some(60), limit: 1_000, ..EventQuery::default() };
     assert_eq!(store.events(up_to).await.unwrap()[0].sequence, 60);
+}
+
+/// What is offered as a kind is written, and what is written is offered.
+#[tokio::test]
+async fn the_kinds_of_an_alarm_s_events_are_those_that_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, claim) = filled(dir.path(), 1).await;
+    let until = TimestampMs(1 << 50);
+    let deeds = [
+        TransitionKind::Updated,
+        TransitionKind::SeverityChanged { from: Severity::Minor },
+        TransitionKind::Acknowledged,
+        TransitionKind::Unacknowledged,
+        TransitionKind::Shelved { until },
+        TransitionKind::Unshelved { by_time: false },
+        TransitionKind::Suppressed { reason: SuppressReason::Flapping },
+        TransitionKind::Commented { text: "seen".to_owned() },
+        TransitionKind::Assigned { to: Some("bob".to_owned()) },
+        TransitionKind::Cleared { reason: ClearReason::Person },
+    ];
+    let deeds = deeds.into_iter().zip(101..).map(|(kind, id)| happens(id, 1, kind)).collect();
+    store.commit(Arc::new(stretch(&claim, 1, 2, deeds))).await.unwrap();
+    let events = EventQuery { limit: 1_000, ..EventQuery::default() };
+    let events = store.events(events).await.unwrap();
+    let written: HashSet<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    let offered = EVENT_KINDS.into_iter().filter(|kind| kind.starts_with("alarm_"));
+    assert_eq!(written, offered.collect());
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/migrations/embedded/alarms/0002-audit.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0003-followers.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0004-events-by-time.sql"),
+    include_str!("../../schema/migrations/embedded/alarms/0005-events-by-tenant.sql"),
 ];
 
 /// The most items of one answer: one more than a page of the API has, so that it

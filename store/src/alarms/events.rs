@@ -5,6 +5,7 @@
 //! with the same id changes nothing. Nothing here is ever changed or deleted;
 //! the database refuses it.
 
+use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, Row, params};
 use schema::{
     AlarmId, DeviceId, LocationId, Provenance, Severity, TenantId, TimestampMs, TransitionId,
@@ -134,41 +135,68 @@ impl AlarmStore {
 /// of them are met soon enough in the order in which they were written.
 const FOUND_BY_TIME: usize = 20_000;
 
-/// Each kind is looked up by itself, so that a rare one is found by its index
-/// and not by reading all the others.
 fn select(sql: &Connection, query: &EventQuery) -> Result<Vec<EventRow>, AlarmStoreError> {
-    let limit = query.limit.clamp(1, MAX_PAGE);
-    let order = if query.oldest_first { "ASC" } else { "DESC" };
-    let bounds = bounds(query);
-    let clause = bounds.clause();
     // What these leave is little, whatever else is asked.
     let is_narrow = query.alarm.is_some() || query.document.is_some() || query.device.is_some();
-    let one = |condition: &str, index: &str| {
-        format!(
-            "SELECT {COLUMNS} FROM events {index} WHERE {condition}
-             ORDER BY sequence {order} LIMIT {limit}"
-        )
+    let (statement, values) = match !is_narrow && is_short(sql, query)? {
+        true => in_short_time(query),
+        false => in_order(query),
     };
-    if !is_narrow && is_short(sql, query)? {
-        let mut bounds = bounds;
-        bounds.among("kind", query.kinds.iter().cloned());
-        let statement = one(&bounds.clause(), "INDEXED BY events_time");
-        return rows(sql, &statement, bounds.into_values(), event);
-    }
+    rows(sql, &statement, values, event)
+}
+
+fn page(query: &EventQuery, condition: &str, index: &str) -> String {
+    let limit = query.limit.clamp(1, MAX_PAGE);
+    let order = if query.oldest_first { "ASC" } else { "DESC" };
+    format!(
+        "SELECT {COLUMNS} FROM events {index} WHERE {condition}
+         ORDER BY sequence {order} LIMIT {limit}"
+    )
+}
+
+fn in_short_time(query: &EventQuery) -> (String, Vec<Sql>) {
+    let mut bounds = bounds(query);
+    bounds.among("kind", query.kinds.iter().cloned());
+    (page(query, &bounds.clause(), "INDEXED BY events_time"), bounds.into_values())
+}
+
+/// Each kind is looked up by itself, so that a rare one is found by its index
+/// and not by reading all the others.
+fn in_order(query: &EventQuery) -> (String, Vec<Sql>) {
+    let (bounds, index) = (bounds(query), index(query));
+    let clause = bounds.clause();
     if query.kinds.is_empty() {
-        return rows(sql, &one(&clause, ""), bounds.into_values(), event);
+        return (page(query, &clause, index), bounds.into_values());
     }
-    let index = if is_narrow { "" } else { "INDEXED BY events_kind" };
+    let of_kind = page(query, &format!("{clause} AND kind = ?"), index);
     let mut values = Vec::new();
-    let mut parts = Vec::new();
     for kind in &query.kinds {
-        parts.push(format!("SELECT * FROM ({})", one(&format!("{clause} AND kind = ?"), index)));
         values.extend(bounds.values().iter().cloned());
         values.push(kind.clone().into());
     }
-    let statement =
-        format!("{} ORDER BY sequence {order} LIMIT {limit}", parts.join(" UNION ALL "));
-    rows(sql, &statement, values, event)
+    let parts = vec![format!("SELECT * FROM ({of_kind})"); query.kinds.len()];
+    let order = if query.oldest_first { "ASC" } else { "DESC" };
+    let limit = query.limit.clamp(1, MAX_PAGE);
+    (format!("{} ORDER BY sequence {order} LIMIT {limit}", parts.join(" UNION ALL ")), values)
+}
+
+/// Named, because without statistics SQLite can't tell which leaves least, and
+/// takes one without the tenant as gladly as one with it. An alarm, a document,
+/// a device and a location are of one tenant.
+fn index(query: &EventQuery) -> &'static str {
+    let (is_of_tenant, has_actor) = (query.tenant.is_some(), query.actor.is_some());
+    match (is_of_tenant, has_actor) {
+        _ if query.alarm.is_some() => "INDEXED BY events_alarm",
+        _ if query.document.is_some() => "INDEXED BY events_document",
+        _ if query.device.is_some() => "INDEXED BY events_device",
+        (true, _) if !query.kinds.is_empty() => "INDEXED BY events_tenant_kind",
+        (false, _) if !query.kinds.is_empty() => "INDEXED BY events_kind",
+        (true, true) => "INDEXED BY events_tenant_actor",
+        (false, true) => "INDEXED BY events_actor",
+        _ if query.location.is_some() => "INDEXED BY events_location",
+        (true, false) => "INDEXED BY events_tenant",
+        (false, false) => "",
+    }
 }
 
 /// Whether few enough of the tenant's events lie between the two times.
@@ -254,4 +282,74 @@ pub(super) fn record(sql: &Connection, events: &[NewEvent]) -> Result<u64, Alarm
 pub(super) fn latest(sql: &Connection) -> rusqlite::Result<u64> {
     let mut statement = sql.prepare_cached("SELECT coalesce(max(sequence), 0) FROM events")?;
     statement.query_row([], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::params_from_iter;
+
+    use super::*;
+
+    /// How SQLite looks the events up, a line for each table or index.
+    fn plan(sql: &Connection, (statement, values): (String, Vec<Sql>)) -> Vec<String> {
+        let mut plan = sql.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let lines = plan.query_map(params_from_iter(values), |row| row.get(3)).unwrap();
+        let lines = lines.map(|line: rusqlite::Result<String>| line.unwrap());
+        lines.filter(|line| line.contains(" events")).collect()
+    }
+
+    #[test]
+    fn what_is_asked_of_a_tenant_reads_nothing_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alarms.db");
+        let sql = crate::sqlite::open(&path, crate::alarms::MIGRATIONS).unwrap();
+        let (one, two) = (vec!["mqtt_refused"], vec!["alarm_raised", "api_login"]);
+        let kinds = [vec![], one, two];
+        for bits in 0..kinds.len() << 6 {
+            let asked = |bit: usize| bits >> bit & 1 == 1;
+            let kinds = kinds[bits >> 6].iter().map(|&kind| kind.to_owned()).collect();
+            let query = EventQuery {
+                tenant: Some(TenantId(1)),
+                kinds,
+                actor: asked(0).then(|| "eva".to_owned()),
+                severity_from: asked(1).then_some(Severity::Major),
+                from: asked(2).then_some(TimestampMs(5)),
+                to: asked(3).then_some(TimestampMs(9)),
+                after: asked(4).then_some(7),
+                oldest_first: asked(5),
+                ..EventQuery::default()
+            };
+            for found in [in_order(&query), in_short_time(&query)] {
+                let lines = plan(&sql, found);
+                assert!(!lines.is_empty());
+                for line in lines {
+                    assert!(
+                        line.contains("INDEX") && line.contains("(tenant=?"),
+                        "{line}: {query:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_of_one_tenant_anyway_is_found_by_itself_whatever_else_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alarms.db");
+        let sql = crate::sqlite::open(&path, crate::alarms::MIGRATIONS).unwrap();
+        let asked = || EventQuery {
+            tenant: Some(TenantId(1)),
+            actor: Some("eva".to_owned()),
+            kinds: vec!["alarm_raised".to_owned()],
+            ..EventQuery::default()
+        };
+        for (query, found_by) in [
+            (EventQuery { alarm: Some(AlarmId(2)), ..asked() }, "(alarm=?"),
+            (EventQuery { document: Some(2), ..asked() }, "(document=?"),
+            (EventQuery { device: Some(DeviceId(2)), ..asked() }, "(device=?"),
+        ] {
+            let lines = plan(&sql, in_order(&query));
+            assert!(lines.iter().all(|line| line.contains(found_by)), "{lines:?}");
+        }
+    }
 }

@@ -22,16 +22,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::Registry;
 use rusqlite::Connection;
 use schema::{PartitionId, Position, TimestampMs, Transition};
+use tokio::sync::Semaphore;
 
 pub use counts::{OpenBySeverity, OpenCount};
 pub use events::{EVENT_KINDS, EventQuery, EventRow};
-pub use profiles::{Delivery, ProfileChange, ProfileVersion};
+pub use profiles::{
+    Delivery, MAX_PROFILES_PER_TENANT, MAX_RULES_PER_TENANT, ProfileChange, ProfileVersion,
+};
 pub use query::{
     AlarmMoment, AlarmOrder, AlarmPlace, AlarmQuery, AlarmRow, AlarmStatus, AlarmTarget,
 };
 
 use crate::SqlError;
 use crate::sqlite;
+use metrics::ReadMeters;
 use writer::{Request, Writer};
 
 const MIGRATIONS: &[&str] = &[
@@ -40,11 +44,16 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/migrations/embedded/alarms/0003-followers.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0004-events-by-time.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0005-events-by-tenant.sql"),
+    include_str!("../../schema/migrations/embedded/alarms/0006-profile-rules.sql"),
 ];
 
 /// The most items of one answer: one more than a page of the API has, so that it
 /// knows whether more follow.
 pub const MAX_PAGE: usize = 1_001;
+
+/// Reading statements that run at once, each on a thread and a connection of its
+/// own; further ones wait their turn.
+const MAX_READS: usize = 8;
 
 /// Connections for reading that are kept open.
 const MAX_IDLE_READERS: usize = 4;
@@ -73,6 +82,13 @@ pub enum AlarmStoreError {
     VersionConflict { expected: u64, found: u64 },
     #[error("the tenant has another profile with the name `{name}`")]
     NameTaken { name: String },
+    #[error("the tenant has {MAX_PROFILES_PER_TENANT} profiles, the most it may have")]
+    TooManyProfiles,
+    #[error(
+        "the tenant's other profiles have {others} rules and this one {rules}; a tenant has at \
+         most {MAX_RULES_PER_TENANT}"
+    )]
+    TooManyRules { others: u64, rules: u64 },
     #[error("what is stored can't be read: {0}")]
     Stored(String),
     #[error("the alarm store is closed")]
@@ -158,6 +174,9 @@ struct Shared {
     writer: Writer,
     path: std::path::PathBuf,
     readers: Mutex<Vec<Connection>>,
+    /// One permit for each read that may run.
+    reads: Arc<Semaphore>,
+    read_meters: ReadMeters,
 }
 
 impl AlarmStore {
@@ -168,8 +187,14 @@ impl AlarmStore {
     pub fn open(dir: &Path, registry: &Registry) -> Result<Self, AlarmStoreError> {
         let path = dir.join("alarms.db");
         let connection = sqlite::open(&path, MIGRATIONS)?;
-        let writer = Writer::start(connection, registry)?;
-        Ok(Self { shared: Arc::new(Shared { writer, path, readers: Mutex::default() }) })
+        let shared = Shared {
+            writer: Writer::start(connection, registry)?,
+            path,
+            readers: Mutex::default(),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
+            read_meters: ReadMeters::register(registry, MAX_READS)?,
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Takes a partition over: its former owner's commits fail from now on.
@@ -194,13 +219,22 @@ impl AlarmStore {
         self.shared.writer.close().await;
     }
 
-    /// Runs a reading statement on a thread that may block.
+    /// Runs a reading statement on a thread that may block. Who gives up waiting
+    /// for its turn costs nothing; a statement that runs keeps its turn to its
+    /// end, whether or not somebody still waits for it.
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, AlarmStoreError> + Send + 'static,
     ) -> Result<T, AlarmStoreError> {
         let shared = self.shared.clone();
+        let turn = {
+            let _waiting = shared.read_meters.wait();
+            // The semaphore is never closed.
+            shared.reads.clone().acquire_owned().await.map_err(|_| AlarmStoreError::Closed)?
+        };
         let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let _running = shared.read_meters.run();
             let idle = shared.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match idle {
                 Some(connection) => connection,

@@ -46,6 +46,8 @@ impl AlarmCommands {
             expected_version: None,
             command: if document.is_some() { saved } else { deleted },
             document,
+            // Not counted.
+            rules: 0,
             at: now(),
             author: Author::installation(),
             body,

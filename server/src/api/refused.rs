@@ -72,6 +72,12 @@ impl From<AlarmStoreError> for Problem {
             AlarmStoreError::NameTaken { .. } => {
                 Self::conflict(format!("{error}.")).with_field("name")
             }
+            AlarmStoreError::TooManyProfiles => {
+                Self::conflict(sentence(&error)).with_field("tenant")
+            }
+            AlarmStoreError::TooManyRules { .. } => {
+                Self::conflict(sentence(&error)).with_field("rules")
+            }
             AlarmStoreError::SystemProfile => Self::conflict(format!(
                 "{}: change `settings.system_alarms` of the tenant instead.",
                 sentence(&error).trim_end_matches('.')

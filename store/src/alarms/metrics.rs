@@ -12,6 +12,12 @@ const COMMIT_SECONDS: &str = "baken_alarm_store_commit_seconds";
 const QUEUE: &str = "baken_alarm_store_queue_requests";
 /// How many may wait before workers are slowed.
 const QUEUE_LIMIT: &str = "baken_alarm_store_queue_limit_requests";
+/// Reading statements that run.
+const READS: &str = "baken_alarm_store_running_reads";
+/// How many may run at once.
+const READS_LIMIT: &str = "baken_alarm_store_running_limit_reads";
+/// Reading statements that wait for their turn.
+const READS_WAITING: &str = "baken_alarm_store_waiting_reads";
 
 #[derive(Clone, Debug)]
 pub(super) struct Meters {
@@ -41,5 +47,52 @@ impl Meters {
         registry.register(Box::new(meters.commit_seconds.clone()))?;
         registry.register(Box::new(meters.queue.clone()))?;
         Ok(meters)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ReadMeters {
+    pub running: IntGauge,
+    pub waiting: IntGauge,
+}
+
+/// Counts in a gauge until it is dropped, also where its caller goes away.
+#[derive(Debug)]
+pub(super) struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl ReadMeters {
+    pub fn register(registry: &Registry, limit: usize) -> Result<Self, prometheus::Error> {
+        let gauge = |name, help| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        gauge(READS_LIMIT, "Reading statements of the alarm store that may run at once.")?
+            .set(i64::try_from(limit).unwrap_or(i64::MAX));
+        Ok(Self {
+            running: gauge(READS, "Reading statements of the alarm store that run.")?,
+            waiting: gauge(READS_WAITING, "Reading statements that wait for their turn.")?,
+        })
+    }
+
+    pub fn wait(&self) -> Counted {
+        Counted::new(&self.waiting)
+    }
+
+    pub fn run(&self) -> Counted {
+        Counted::new(&self.running)
     }
 }

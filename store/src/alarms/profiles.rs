@@ -40,6 +40,8 @@ pub struct ProfileChange {
     pub author: Author,
     /// Makes the command that tells the partitions, once id and version are known.
     pub command: fn(&ProfileVersion, &[u8]) -> Result<Command, String>,
+    /// How many rules the document has.
+    pub rules: u64,
     /// Given to `command` as it is: the parsed document as JSON.
     pub body: Vec<u8>,
     /// The partitions that must be told.
@@ -53,6 +55,12 @@ pub struct Delivery {
     pub partition: PartitionId,
     pub command: Command,
 }
+
+/// The most profiles that a tenant has, those deleted and Baken's own left out.
+pub const MAX_PROFILES_PER_TENANT: u64 = 200;
+
+/// The most rules that all of a tenant's profiles have, Baken's own left out.
+pub const MAX_RULES_PER_TENANT: u64 = 10_000;
 
 /// Bytes of a profile's source that its event tells.
 const MAX_TOLD_BYTES: usize = 32_768;
@@ -219,6 +227,9 @@ pub(super) fn change(
     {
         return Err(AlarmStoreError::VersionConflict { expected, found: before.version });
     }
+    if change.document.is_some() && !change.system {
+        has_room(sql, change)?;
+    }
     let after = write_version(sql, change, before.as_ref())?;
     let command = (change.command)(&after, &change.body).map_err(AlarmStoreError::Stored)?;
     let text = serde_json::to_string(&command)
@@ -229,6 +240,28 @@ pub(super) fn change(
     }
     write_event(sql, change, before.as_ref(), &after)?;
     Ok(after)
+}
+
+/// Refuses what would give the tenant too much, unless it has less than before.
+fn has_room(sql: &Connection, change: &ProfileChange) -> Result<(), AlarmStoreError> {
+    let own = change.id.map(|id| id.0);
+    let (profiles, others, before): (u64, u64, u64) = sql
+        .prepare_cached(
+            "SELECT count(*), coalesce(sum(rules) FILTER (WHERE id IS NOT ?2), 0),
+                 coalesce(sum(rules) FILTER (WHERE id IS ?2), 0)
+             FROM profiles WHERE tenant = ?1 AND deleted = 0 AND system = 0",
+        )?
+        .query_row(params![change.tenant.0, own], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    if own.is_none() && profiles >= MAX_PROFILES_PER_TENANT {
+        return Err(AlarmStoreError::TooManyProfiles);
+    }
+    let rules = change.rules;
+    if others + rules > MAX_RULES_PER_TENANT && rules > before {
+        return Err(AlarmStoreError::TooManyRules { others, rules });
+    }
+    Ok(())
 }
 
 fn write_version(
@@ -245,12 +278,13 @@ fn write_version(
     let number = before.map_or(1, |before| before.version + 1);
     let written = match before {
         None => sql.execute(
-            "INSERT INTO profiles (tenant, name, version, deleted, system) VALUES (?1, ?2, ?3, 0, ?4)",
-            params![change.tenant.0, name, number, change.system],
+            "INSERT INTO profiles (tenant, name, version, deleted, system, rules)
+             VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+            params![change.tenant.0, name, number, change.system, change.rules],
         ),
         Some(before) => sql.execute(
-            "UPDATE profiles SET name = ?2, version = ?3, deleted = ?4 WHERE id = ?1",
-            params![before.id.0, name, number, deleted],
+            "UPDATE profiles SET name = ?2, version = ?3, deleted = ?4, rules = ?5 WHERE id = ?1",
+            params![before.id.0, name, number, deleted, change.rules],
         ),
     };
     match written {

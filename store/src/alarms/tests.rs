@@ -1,3 +1,4 @@
+mod limits;
 mod lists;
 mod upgrade;
 
@@ -161,6 +162,7 @@ fn change(id: Option<ProfileId>, expected: Option<u64>, name: Option<&str>) -> P
         at: TimestampMs(5),
         author: "eva".into(),
         command,
+        rules: 1,
         body: Vec::new(),
         partitions: 2,
         system: false,

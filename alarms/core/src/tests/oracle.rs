@@ -5,6 +5,7 @@
 
 mod compare;
 mod drive;
+mod groups;
 mod memory;
 mod naive;
 mod named;

@@ -124,7 +124,13 @@ impl Driven {
                 self.engine.advance(time(*at), &mut out);
             }
         }
-        for transition in &out {
+        self.note(&out);
+        out
+    }
+
+    /// Keeps which alarms were raised, so that they can be found again.
+    fn note(&mut self, out: &[Transition]) {
+        for transition in out {
             if let (Originator::Device(device), TransitionKind::Raised) =
                 (transition.originator, &transition.kind)
             {
@@ -132,6 +138,22 @@ impl Driven {
                 self.alarms.insert(key, transition.alarm);
             }
         }
+    }
+
+    /// The location is in these groups from now on.
+    pub fn place(&mut self, groups: &[&str], at: i64) -> Vec<Transition> {
+        self.position += 1;
+        let cause = Cause::Record { position: Position(self.position), row: 0 };
+        let body = CommandBody::LocationChanged {
+            location: LocationId(2),
+            version: self.position,
+            name: "Hall 3".to_owned(),
+            time_zone: "Europe/Amsterdam".to_owned(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        };
+        let mut out = Vec::new();
+        self.command(at, body, cause, &mut out);
+        self.note(&out);
         out
     }
 

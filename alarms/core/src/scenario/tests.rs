@@ -189,6 +189,13 @@ fn wrong_lines_say_what_is_allowed_and_all_are_told() {
         ("1s pump t 1 -> updated warm at 5s", "`at` is not understood; behind a transition"),
         ("1s location North limit 5", "there is no location `North`; known are location"),
         ("1s place Yard Mars", "`Mars` is no IANA time zone"),
+        (
+            "1s place Yard UTC group",
+            "it reads `place [LOCATION] NAME Europe/Amsterdam [group GROUP]…`",
+        ),
+        ("1s place Yard UTC group a b c", "it reads `place [LOCATION] NAME"),
+        ("1s place Yard UTC group \" a\"", "` a` is no group's name: 1 to 64 bytes"),
+        ("1s place Yard UTC group a group a", "`a` is one too many"),
         ("1s pump t \"5", "a quote has no end"),
         ("expect active", "it reads `expect active: none`"),
         ("expect active: pump critical", "it reads `expect active: none`"),
@@ -197,6 +204,8 @@ fn wrong_lines_say_what_is_allowed_and_all_are_told() {
         ("device a id 0", "`0` is no id"),
         ("device a colour red", "`colour` is not understood; allowed are"),
         ("location a zone Mars", "`Mars` is no IANA time zone"),
+        ("location a group \"\"", "`` is no group's name"),
+        ("location a group b group b", "a location is in at most 32 groups, in each once"),
     ] {
         refused(&format!("{head}{line}"), message);
     }
@@ -217,12 +226,12 @@ fn no_text_makes_it_panic() {
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
     let text = format!(
-        "start 2026-01-05T00:00:00Z\ngrace 1s\nlocation \"Hall 3\" zone Europe/Amsterdam id 3\n\
+        "start 2026-01-05T00:00:00Z\ngrace 1s\nlocation \"Hall 3\" zone Europe/Amsterdam id 3 group Coast\n\
          device pump type pump location \"Hall 3\" id 9\n{PROFILE}scenario one\n\
          1s pump t 85 p -1.5 on true -> raised major warm \"pump is at 85\" @1s\n\
          1s@2s pump shared limit 80\n3s location limit 4\n4s tenant limit -\n5s do acknowledge pump warm eva -> anything\n\
          6s do shelve pump warm eva 1h -> shelved warm until 1h\n7s do assign pump warm eva - -> anything\n\
-         8s describe pump pomp fan\n9s place \"Hall 3\" Yard UTC\n10s profile gone -> anything\n11s clock\n\
+         8s describe pump pomp fan\n9s place \"Hall 3\" Yard UTC group Coast\n10s profile gone -> anything\n11s clock\n\
          restart\nreplay\nexpect active: none\nexpect late: 0\n12s delete pomp\n"
     );
     let seed = 20_260_105;

@@ -4,6 +4,8 @@
 //! stands in a savepoint of its own, so a refused one takes nothing from the
 //! others.
 
+mod checkpoint;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -12,6 +14,8 @@ use prometheus::Registry;
 use rusqlite::{Connection, Savepoint};
 use schema::PartitionId;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use checkpoint::Checkpoints;
 
 use super::metrics::Meters;
 use super::profiles::{self, ProfileChange, ProfileVersion};
@@ -50,7 +54,8 @@ impl Writer {
         let meters = Meters::register(registry, QUEUE_REQUESTS)?;
         let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
         let (told, latest_event) = watch::channel(events::latest(&connection)?);
-        let worker = Worker { connection, meters: meters.clone(), latest_event: told };
+        let checkpoints = Checkpoints::start(&connection)?;
+        let worker = Worker { connection, checkpoints, meters: meters.clone(), latest_event: told };
         let thread = std::thread::Builder::new()
             .name("alarm-store".to_owned())
             .spawn(move || worker.run(receiver))
@@ -90,6 +95,7 @@ type Reply = Box<dyn FnOnce(bool) + Send>;
 
 struct Worker {
     connection: Connection,
+    checkpoints: Option<Checkpoints>,
     meters: Meters,
     latest_event: watch::Sender<u64>,
 }
@@ -107,6 +113,9 @@ impl Worker {
             if last {
                 break;
             }
+        }
+        if let Some(checkpoints) = self.checkpoints.take() {
+            checkpoints.close();
         }
     }
 
@@ -129,6 +138,9 @@ impl Worker {
         self.meters.commit_seconds.observe(started.elapsed().as_secs_f64());
         for reply in replies {
             reply(result.is_ok());
+        }
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.committed();
         }
         self.tell_of_events();
     }

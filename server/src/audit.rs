@@ -27,15 +27,15 @@ use crate::api::metrics::{SIGHTINGS_TOTAL, UNLISTED_TOTAL};
 /// How often what was gathered is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Letters of an unknown user name that are told; it may be a secret that was
-/// put into the wrong field.
-const USER_PREFIX_CHARS: usize = 4;
+/// Letters of the user name and of the client id of nobody we know that are
+/// told; either may be a secret that was put into the wrong field.
+const UNKNOWN_PREFIX_CHARS: usize = 4;
 
 /// Digits of a secret's keyed hash that are told: enough to see that two
 /// refusals were by the same one, and of no use to anybody.
 const HASH_PREFIX_CHARS: usize = 8;
 
-/// The longest client id that is told.
+/// The longest client id that is told of a router.
 const CLIENT_ID_CHARS: usize = 64;
 
 /// Takes in what is to be told; clones share it.
@@ -163,7 +163,7 @@ impl Audit {
             address: Some(peer.to_canonical()),
             reason,
             who: router.map_or_else(unknown, |router| router.name.clone()),
-            client_id: Some(beginning(&client_id, CLIENT_ID_CHARS)),
+            client_id: Some(shown_client_id(&client_id, router.is_some())),
         });
     }
 
@@ -222,10 +222,17 @@ fn event(fact: &gathering::Due, id: TransitionId) -> Option<NewEvent> {
     })
 }
 
+fn shown_client_id(client_id: &str, is_of_router: bool) -> String {
+    match is_of_router || client_id.is_empty() {
+        true => beginning(client_id, CLIENT_ID_CHARS),
+        false => format!("{}…", beginning(client_id, UNKNOWN_PREFIX_CHARS)),
+    }
+}
+
 /// What a router is found by, as far as it is no secret.
 fn shown_lookup(lookup: &str) -> String {
     match lookup.split_once(':') {
-        Some(("user", user)) => format!("user:{}…", beginning(user, USER_PREFIX_CHARS)),
+        Some(("user", user)) => format!("user:{}…", beginning(user, UNKNOWN_PREFIX_CHARS)),
         Some((kind @ ("token" | "fingerprint"), hash)) => {
             format!("{kind}:{}…", beginning(hash, HASH_PREFIX_CHARS))
         }
@@ -296,5 +303,8 @@ mod tests {
         assert_eq!(shown_lookup("token:0123456789abcdef"), "token:01234567…");
         assert_eq!(shown_lookup("fingerprint:0123456789abcdef"), "fingerprint:01234567…");
         assert_eq!(shown_lookup("cn:press 1"), "cn:press 1");
+        assert_eq!(shown_client_id("correct-horse-battery", false), "corr…");
+        assert_eq!(shown_client_id("", false), "");
+        assert_eq!(shown_client_id("press-1-of-acme", true), "press-1-of-acme");
     }
 }

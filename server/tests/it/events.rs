@@ -108,22 +108,24 @@ async fn logins_and_refusals_are_told_without_secrets_and_a_flood_is_a_number() 
 
     let mqtt = baken.run.mqtt.as_deref().unwrap();
     for _ in 0..5 {
-        Mqtt::refused(mqtt, "not-a-token-of-ours").await;
+        Mqtt::refused(mqtt, "a-token-in-the-wrong-field", "not-a-token-of-ours").await;
     }
     let refused = events(&client, "kind=mqtt_refused", 1).await;
     assert_eq!(refused[0]["body"]["reason"], "bad_credentials");
     assert!(refused[0]["actor"].as_str().unwrap().starts_with("token:"));
+    assert_eq!(refused[0]["body"]["client_id"], "a-to…");
     for _ in 0..3 {
         Mqtt::connect(mqtt, token).await;
     }
     let logins = events(&client, "kind=mqtt_login", 1).await;
     assert_eq!((logins[0]["document"].clone(), logins.len()), (router["id"].clone(), 1));
     assert_eq!(logins[0]["actor"], "router");
+    assert_eq!(logins[0]["body"]["client_id"], "it");
     let admin = events(&client, "kind=api_login&actor=admin", 1).await;
     assert_eq!(admin.len(), 1, "once an hour, whatever the number of requests");
 
     let whole = client.text("/events?limit=1000").await.unwrap();
-    for secret in ["correct-horse", "not-a-token", token, &baken.token()] {
+    for secret in ["correct-horse", "not-a-token", "a-token-in", token, &baken.token()] {
         assert!(!whole.contains(secret), "{secret} in {whole}");
     }
     // What was held back as a number is written at the latest at the stop; the

@@ -16,21 +16,21 @@ pub struct Mqtt {
 
 impl Mqtt {
     pub async fn connect(address: &str, token: &str) -> Self {
-        let (stream, answer) = Self::present(address, token).await;
+        let (stream, answer) = Self::present(address, "it", token).await;
         assert_eq!(answer, [0x20, 2, 0, 0], "CONNACK");
         Self { stream, next_id: 1 }
     }
 
     /// Presents a token that is refused.
-    pub async fn refused(address: &str, token: &str) {
-        let (_, answer) = Self::present(address, token).await;
+    pub async fn refused(address: &str, client_id: &str, token: &str) {
+        let (_, answer) = Self::present(address, client_id, token).await;
         assert_eq!(answer, [0x20, 2, 0, 5], "CONNACK");
     }
 
-    async fn present(address: &str, token: &str) -> (TcpStream, [u8; 4]) {
+    async fn present(address: &str, client_id: &str, token: &str) -> (TcpStream, [u8; 4]) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0x82, 0, 60];
-        for field in ["it", token] {
+        for field in [client_id, token] {
             body.extend(u16::try_from(field.len()).unwrap().to_be_bytes());
             body.extend(field.as_bytes());
         }

@@ -22,12 +22,12 @@ use store::{ListQuery, Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
-use crate::api::AppState;
 use crate::api::auth::FailureLimit;
 use crate::api::listener::{ConnectionLimits, HttpServer};
 use crate::api::metrics::ApiMetrics;
 use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
+use crate::api::{AppState, backtests};
 use crate::api::streams::Streams;
 use crate::audit::{Audit, AuditTasks};
 use crate::config::{ApiConfig, Config, HistoryConfig, JournalConfig, MqttConfig};
@@ -109,7 +109,8 @@ impl Node {
             grace_ms: i64::from(config.alarms.grace_ms),
             ..BacktestOptions::default()
         };
-        let backtests = Backtests::new(store.clone(), trials, &registry)?;
+        let render = backtests::render(store.directory().clone());
+        let backtests = Backtests::new(store.clone(), trials, render, &registry)?;
         let state = AppState::new(Parts {
             store,
             journal,

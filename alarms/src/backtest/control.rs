@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use schema::TimestampMs;
 
+use super::BacktestError;
+
 /// What is seen of a running backtest from outside; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Control(Arc<Counters>);
@@ -38,6 +40,11 @@ impl Control {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Work that takes long asks at each step.
+    pub(super) fn go_on(&self) -> Result<(), BacktestError> {
+        if self.is_cancelled() { Err(BacktestError::Cancelled) } else { Ok(()) }
     }
 
     #[must_use]

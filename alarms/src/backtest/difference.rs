@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use schema::DeviceId;
 
-use super::MAX_LISTED_DIFFERENCES;
+use super::control::Control;
 use super::outcome::{Difference, Span};
+use super::{BacktestError, MAX_LISTED_DIFFERENCES};
 
 /// Alarms of one device and rule, in the order of raising.
 type Sides = (Vec<Span>, Vec<Span>);
@@ -14,7 +15,11 @@ type Sides = (Vec<Span>, Vec<Span>);
 /// Compares. Alarms of one device and rule that were raised at the same time
 /// are one; of the others those that were active at the same time are pairs, in
 /// the order of raising.
-pub(super) fn difference(backtest: Vec<Span>, reality: Vec<Span>) -> Difference {
+pub(super) fn difference(
+    backtest: Vec<Span>,
+    reality: Vec<Span>,
+    control: &Control,
+) -> Result<Difference, BacktestError> {
     let mut by_rule: BTreeMap<(DeviceId, Arc<str>), Sides> = BTreeMap::new();
     for span in backtest {
         by_rule.entry((span.device, span.rule.clone())).or_default().0.push(span);
@@ -24,10 +29,11 @@ pub(super) fn difference(backtest: Vec<Span>, reality: Vec<Span>) -> Difference 
     }
     let mut difference = Difference::default();
     for (_, (mut backtest, mut reality)) in by_rule {
+        control.go_on()?;
         backtest.sort_by_key(|span| span.raised_at);
         reality.sort_by_key(|span| span.raised_at);
-        let rest = exact(&mut difference, backtest, &mut reality);
-        overlapping(&mut difference, rest, reality);
+        let (backtest, reality) = exact(&mut difference, backtest, reality);
+        overlapping(&mut difference, backtest, reality);
     }
     let by_time = |span: &Span| (span.raised_at, span.device, span.rule.clone());
     difference.backtest_only.sort_by_key(by_time);
@@ -36,27 +42,32 @@ pub(super) fn difference(backtest: Vec<Span>, reality: Vec<Span>) -> Difference 
     difference.backtest_only.truncate(MAX_LISTED_DIFFERENCES);
     difference.reality_only.truncate(MAX_LISTED_DIFFERENCES);
     difference.pairs.truncate(MAX_LISTED_DIFFERENCES);
-    difference
+    Ok(difference)
 }
 
-/// Takes out those that were raised at one time; gives what is left of the backtest.
-fn exact(found: &mut Difference, backtest: Vec<Span>, reality: &mut Vec<Span>) -> Vec<Span> {
-    let mut rest = Vec::new();
+/// Takes out those that were raised at one time; gives what is left of both.
+fn exact(
+    found: &mut Difference,
+    backtest: Vec<Span>,
+    reality: Vec<Span>,
+) -> (Vec<Span>, Vec<Span>) {
+    let (mut rest, mut real_rest) = (Vec::new(), Vec::new());
+    let mut reality = reality.into_iter().peekable();
     for span in backtest {
-        match reality.binary_search_by_key(&span.raised_at, |real| real.raised_at) {
-            Ok(place) => {
-                let real = reality.remove(place);
-                if real == span {
-                    found.same += 1;
-                } else {
-                    found.changed += 1;
-                    found.pairs.push((span, real));
-                }
+        while let Some(earlier) = reality.next_if(|real| real.raised_at < span.raised_at) {
+            real_rest.push(earlier);
+        }
+        match reality.next_if(|real| real.raised_at == span.raised_at) {
+            Some(real) if real == span => found.same += 1,
+            Some(real) => {
+                found.changed += 1;
+                found.pairs.push((span, real));
             }
-            Err(_) => rest.push(span),
+            None => rest.push(span),
         }
     }
-    rest
+    real_rest.extend(reality);
+    (rest, real_rest)
 }
 
 fn overlapping(found: &mut Difference, backtest: Vec<Span>, reality: Vec<Span>) {
@@ -120,7 +131,8 @@ mod tests {
             major(1, 90, 95),
             major(3, 10, 20),
         ];
-        let found = difference(backtest.clone(), reality.clone());
+        let control = Control::default();
+        let found = difference(backtest.clone(), reality.clone(), &control).unwrap();
         assert_eq!((found.same, found.changed), (1, 2));
         let pairs = [(&backtest[1], &reality[2]), (&backtest[2], &reality[3])];
         let shown: Vec<_> = found.pairs.iter().map(|(a, b)| (a, b)).collect();
@@ -131,5 +143,14 @@ mod tests {
             [reality[0].clone(), reality[5].clone(), reality[4].clone()]
         );
         assert_eq!((found.only_in_backtest, found.only_in_reality), (2, 3));
+    }
+
+    #[test]
+    fn a_cancelled_one_ends() {
+        let spans = vec![span(1, 10, None, Severity::Major)];
+        let control = Control::default();
+        control.cancel();
+        let ended = difference(spans.clone(), spans, &control);
+        assert!(matches!(ended, Err(BacktestError::Cancelled)), "{ended:?}");
     }
 }

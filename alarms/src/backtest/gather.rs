@@ -7,7 +7,10 @@ use schema::{
 };
 
 use super::outcome::{BacktestAlarm, BacktestTransition, Span, Totals};
-use super::{MAX_COMPARED_ALARMS, MAX_LISTED_ALARMS, MAX_LISTED_TRANSITIONS};
+use super::{
+    MAX_COMPARED_ALARMS, MAX_LISTED_ALARMS, MAX_LISTED_BYTES, MAX_LISTED_TRANSITIONS,
+    MAX_LISTED_TRANSITIONS_IN_ALL,
+};
 
 /// Raises of one rule on one device within so long …
 const CHATTER_MS: i64 = 60_000;
@@ -19,7 +22,12 @@ const CHATTER_RAISES: usize = 3;
 pub(super) struct Gather {
     from: TimestampMs,
     to: TimestampMs,
+    /// The first that were raised, as many as have room, each whole.
     pub alarms: Vec<BacktestAlarm>,
+    /// What the listed alarms take.
+    taken: Taken,
+    /// One was left out for want of room, so that no later one is listed.
+    full: bool,
     pub spans: Vec<Span>,
     pub totals: Totals,
     /// More alarms than are compared.
@@ -37,6 +45,23 @@ struct Open {
     listed: Option<usize>,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    transitions: usize,
+    bytes: usize,
+}
+
+impl Taken {
+    fn fits(self) -> bool {
+        self.transitions <= MAX_LISTED_TRANSITIONS_IN_ALL && self.bytes <= MAX_LISTED_BYTES
+    }
+
+    fn with(self, alarm: &BacktestAlarm) -> Self {
+        let transitions = self.transitions + alarm.transitions.len();
+        Self { transitions, bytes: self.bytes + alarm.bytes }
+    }
+}
+
 /// The last raises of a rule on a device, up to one less than chattering needs.
 #[derive(Debug, Default)]
 struct Raises {
@@ -50,6 +75,8 @@ impl Gather {
             from,
             to,
             alarms: Vec::new(),
+            taken: Taken::default(),
+            full: false,
             spans: Vec::new(),
             totals: Totals::default(),
             overfull: false,
@@ -76,7 +103,7 @@ impl Gather {
         }
         let Some(open) = self.open.get_mut(&transition.alarm) else { return };
         open.span.severity = open.span.severity.max(transition.severity);
-        if let Some(alarm) = open.listed.map(|place| &mut self.alarms[place]) {
+        if let Some(alarm) = open.listed.and_then(|place| self.alarms.get_mut(place)) {
             alarm.peak = open.span.severity;
             match &transition.kind {
                 TransitionKind::Updated => alarm.updates += 1,
@@ -89,7 +116,13 @@ impl Gather {
             if transition.kind != TransitionKind::Updated
                 && alarm.transitions.len() < MAX_LISTED_TRANSITIONS
             {
-                alarm.transitions.push(BacktestTransition::of(transition));
+                let transition = BacktestTransition::of(transition);
+                let bytes = transition.bytes();
+                alarm.transitions.push(transition);
+                alarm.bytes += bytes;
+                self.taken.transitions += 1;
+                self.taken.bytes += bytes;
+                self.leave_out();
             }
         }
         match transition.kind {
@@ -118,8 +151,11 @@ impl Gather {
         let mut listed = None;
         if transition.at >= self.from {
             self.note_raise(device, transition);
-            if self.alarms.len() < MAX_LISTED_ALARMS {
+            if self.alarms.len() < MAX_LISTED_ALARMS && !self.full {
                 listed = Some(self.alarms.len());
+                let first = BacktestTransition::of(transition);
+                let texts = transition.description.len() + transition.rule.key.len();
+                let bytes = size_of::<BacktestAlarm>() + texts + first.bytes();
                 self.alarms.push(BacktestAlarm {
                     device,
                     location: transition.location,
@@ -131,12 +167,42 @@ impl Gather {
                     cleared_reason: None,
                     updates: 0,
                     description: transition.description.clone(),
-                    transitions: vec![BacktestTransition::of(transition)],
+                    transitions: vec![first],
+                    bytes,
                 });
+                self.taken.transitions += 1;
+                self.taken.bytes += bytes;
+                self.leave_out();
             }
         }
         let open = Open { span, profile: transition.rule.profile, listed };
         self.open.insert(transition.alarm, open);
+    }
+
+    /// Drops the last alarms of the list until the others have room.
+    fn leave_out(&mut self) {
+        while !self.taken.fits() {
+            let Some(last) = self.alarms.pop() else { return };
+            self.taken.transitions -= last.transitions.len();
+            self.taken.bytes -= last.bytes;
+            self.full = true;
+        }
+    }
+
+    /// Keeps the first by time, as many as have room. So it comes to the same in
+    /// whatever order units are taken over.
+    fn keep_first(&mut self) {
+        self.alarms.sort_by(by_time);
+        let (mut taken, mut count) = (Taken::default(), 0);
+        for alarm in self.alarms.iter().take(MAX_LISTED_ALARMS) {
+            let with = taken.with(alarm);
+            if !with.fits() {
+                break;
+            }
+            (taken, count) = (with, count + 1);
+        }
+        self.alarms.truncate(count);
+        self.taken = taken;
     }
 
     fn note_raise(&mut self, device: DeviceId, transition: &Transition) {
@@ -193,15 +259,15 @@ impl Gather {
         let open: Vec<Open> = self.open.drain().map(|(_, open)| open).collect();
         open.into_iter().for_each(|open| self.over(open));
         self.raises.clear();
-        self.alarms.sort_by(by_time);
-        self.alarms.truncate(MAX_LISTED_ALARMS);
+        self.keep_first();
     }
 
     /// Takes over what another has gathered.
     pub fn add(&mut self, other: Self) {
-        self.alarms.extend(other.alarms);
-        self.alarms.sort_by(by_time);
-        self.alarms.truncate(MAX_LISTED_ALARMS);
+        if !other.alarms.is_empty() {
+            self.alarms.extend(other.alarms);
+            self.keep_first();
+        }
         self.totals.add(&other.totals);
         self.spans.extend(other.spans);
         self.overfull |= other.overfull || self.spans.len() > MAX_COMPARED_ALARMS;

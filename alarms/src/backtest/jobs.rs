@@ -1,9 +1,12 @@
-//! Backtests that run or have run, for who asks about them later: a bounded
-//! number of each tenant, in memory only.
+//! Backtests that run or have run, for who asks about them later: bounded by
+//! number, bytes and age, in memory only. A result is kept as the answer that
+//! shows it, made once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prometheus::{IntCounter, IntGauge, Registry};
 use schema::{TenantId, TimestampMs};
 use store::Store;
@@ -21,12 +24,31 @@ pub const MAX_RUNNING: usize = 8;
 /// makes room.
 pub const MAX_KEPT_PER_TENANT: usize = 8;
 
+/// How long a backtest is kept after its end.
+pub const KEPT_FOR: Duration = Duration::from_secs(3_600);
+
+/// Bytes of all results of one tenant that are kept; the oldest make room, but
+/// never the newest itself.
+pub const MAX_KEPT_BYTES_PER_TENANT: usize = 64 * 1_024 * 1_024;
+
+/// Bytes of all tenants' results that are kept, in the same way.
+pub const MAX_KEPT_BYTES: usize = 256 * 1_024 * 1_024;
+
+/// How often what is too old is looked for.
+const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+
 /// Backtests that are running.
 const RUNNING: &str = "baken_backtest_running_jobs";
 /// The most that may run.
 const RUNNING_LIMIT: &str = "baken_backtest_running_limit_jobs";
 /// Backtests that are kept, running or not.
 const KEPT: &str = "baken_backtest_kept_jobs";
+/// Bytes of the results that are kept.
+const KEPT_BYTES: &str = "baken_backtest_kept_bytes";
+/// The most bytes of results that are kept.
+const KEPT_LIMIT_BYTES: &str = "baken_backtest_kept_limit_bytes";
+/// Backtests that were forgotten for their age or to make room.
+const FORGOTTEN: &str = "baken_backtest_forgotten_total";
 /// Backtests that were refused because as many run as may.
 const REFUSED: &str = "baken_backtest_refused_total";
 /// Readings that backtests have evaluated.
@@ -42,7 +64,8 @@ pub struct JobId(pub u64);
 #[derive(Clone, Debug)]
 pub enum JobStatus {
     Running,
-    Done(Arc<Outcome>),
+    /// With the answer that shows the job and its result.
+    Done(Bytes),
     Failed(Arc<BacktestError>),
     Cancelled,
 }
@@ -65,16 +88,26 @@ pub struct StartError {
     pub limit: usize,
 }
 
+/// Makes the answer that shows a job, done by then, and its result. It runs once,
+/// on a thread that may block.
+pub type Render = Arc<dyn Fn(&Job, &Outcome) -> Bytes + Send + Sync>;
+
 /// All backtests of a node. Clones are handles on the same ones.
 #[derive(Clone, Debug)]
 pub struct Backtests(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     store: Store,
     options: BacktestOptions,
+    render: Render,
     jobs: Mutex<Jobs>,
     metrics: Metrics,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("jobs", &self.jobs).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -90,12 +123,16 @@ struct Kept {
     started_at: TimestampMs,
     control: Control,
     status: JobStatus,
+    /// None while it runs.
+    ended_at: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
 struct Metrics {
     running: IntGauge,
     kept: IntGauge,
+    kept_bytes: IntGauge,
+    forgotten: IntCounter,
     refused: IntCounter,
     readings: IntCounter,
     failed: IntCounter,
@@ -115,7 +152,11 @@ impl Metrics {
         };
         gauge(RUNNING_LIMIT, "Backtests that may run at once.")?
             .set(i64::try_from(MAX_RUNNING).unwrap_or(i64::MAX));
+        gauge(KEPT_LIMIT_BYTES, "The most bytes of results that are kept.")?
+            .set(i64::try_from(MAX_KEPT_BYTES).unwrap_or(i64::MAX));
         Ok(Self {
+            kept_bytes: gauge(KEPT_BYTES, "Bytes of the results that are kept.")?,
+            forgotten: counter(FORGOTTEN, "Backtests forgotten for their age or for room.")?,
             running: gauge(RUNNING, "Backtests that are running.")?,
             kept: gauge(KEPT, "Backtests that are kept, running or not.")?,
             refused: counter(REFUSED, "Backtests refused because too many run.")?,
@@ -130,6 +171,14 @@ impl Kept {
         matches!(self.status, JobStatus::Running)
     }
 
+    /// What its result takes.
+    fn bytes(&self) -> usize {
+        match &self.status {
+            JobStatus::Done(answer) => answer.len(),
+            JobStatus::Running | JobStatus::Failed(_) | JobStatus::Cancelled => 0,
+        }
+    }
+
     fn shown(&self, id: JobId) -> Job {
         Job {
             id,
@@ -142,15 +191,20 @@ impl Kept {
 }
 
 impl Backtests {
+    /// Call it on a runtime.
+    ///
     /// # Errors
     /// The metrics are registered already.
     pub fn new(
         store: Store,
         options: BacktestOptions,
+        render: Render,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
-        let metrics = Metrics::register(registry)?;
-        Ok(Self(Arc::new(Shared { store, options, jobs: Mutex::default(), metrics })))
+        let (jobs, metrics) = (Mutex::default(), Metrics::register(registry)?);
+        let shared = Arc::new(Shared { store, options, render, jobs, metrics });
+        tokio::spawn(sweep(Arc::downgrade(&shared)));
+        Ok(Self(shared))
     }
 
     /// Starts a backtest; `now` stands as its start. Call it on a runtime.
@@ -167,12 +221,15 @@ impl Backtests {
             self.0.metrics.refused.inc();
             return Err(StartError { running, limit });
         }
-        jobs.make_room(query.tenant);
+        let forgotten = jobs.make_room(query.tenant);
+        self.0.metrics.forgotten.inc_by(forgotten);
         jobs.next += 1;
         let id = JobId(jobs.next);
         let control = Control::default();
         let (tenant, status) = (query.tenant, JobStatus::Running);
-        let kept = Kept { tenant, started_at: now, control: control.clone(), status };
+        let control_of_job = control.clone();
+        let kept =
+            Kept { tenant, started_at: now, control: control_of_job, status, ended_at: None };
         let job = kept.shown(id);
         jobs.kept.insert(id, kept);
         self.measure(&jobs);
@@ -180,7 +237,8 @@ impl Backtests {
         jobs.tasks.spawn(async move {
             let Shared { store, options, .. } = &*handle.0;
             let result = backtest(store, query, *options, &control).await;
-            handle.ended(id, &control, result);
+            let answer = handle.answer(id, result).await;
+            handle.ended(id, &control, answer);
         });
         Ok(job)
     }
@@ -216,10 +274,33 @@ impl Backtests {
         while tasks.join_next().await.is_some() {}
     }
 
-    fn ended(&self, id: JobId, control: &Control, result: Result<Outcome, BacktestError>) {
+    /// Forgets what ended so long before `now` that it is not kept any more.
+    pub fn forget_old(&self, now: Instant) {
+        let mut jobs = self.lock();
+        let count = jobs.kept.len();
+        jobs.kept.retain(|_, kept| {
+            kept.ended_at.is_none_or(|at| now.saturating_duration_since(at) < KEPT_FOR)
+        });
+        self.0.metrics.forgotten.inc_by((count - jobs.kept.len()) as u64);
+        self.measure(&jobs);
+    }
+
+    async fn answer(
+        &self,
+        id: JobId,
+        result: Result<Outcome, BacktestError>,
+    ) -> Result<Bytes, BacktestError> {
+        let outcome = result?;
+        let job = self.job(id).ok_or(BacktestError::Cancelled)?;
+        let render = self.0.render.clone();
+        let work = tokio::task::spawn_blocking(move || render(&job, &outcome));
+        work.await.map_err(|_| BacktestError::Failed)
+    }
+
+    fn ended(&self, id: JobId, control: &Control, result: Result<Bytes, BacktestError>) {
         self.0.metrics.readings.inc_by(control.progress().readings);
         let status = match result {
-            Ok(outcome) => JobStatus::Done(Arc::new(outcome)),
+            Ok(answer) => JobStatus::Done(answer),
             Err(BacktestError::Cancelled) => JobStatus::Cancelled,
             Err(error) => {
                 self.0.metrics.failed.inc();
@@ -229,8 +310,9 @@ impl Backtests {
         };
         let mut jobs = self.lock();
         if let Some(kept) = jobs.kept.get_mut(&id) {
-            kept.status = status;
+            (kept.status, kept.ended_at) = (status, Some(Instant::now()));
         }
+        self.0.metrics.forgotten.inc_by(jobs.make_room_for(id));
         self.measure(&jobs);
     }
 
@@ -243,18 +325,93 @@ impl Backtests {
         let running = jobs.kept.values().filter(|kept| kept.is_running()).count();
         self.0.metrics.running.set(count(running));
         self.0.metrics.kept.set(count(jobs.kept.len()));
+        self.0.metrics.kept_bytes.set(count(jobs.kept.values().map(Kept::bytes).sum()));
     }
 }
 
 impl Jobs {
-    /// Forgets the oldest of the tenant's that have ended.
-    fn make_room(&mut self, tenant: TenantId) {
+    /// Forgets the oldest of the tenant's that have ended; gives how many.
+    fn make_room(&mut self, tenant: TenantId) -> u64 {
         let of_tenant = |kept: &Kept| kept.tenant == tenant;
+        let mut forgotten = 0;
         while self.kept.values().filter(|kept| of_tenant(kept)).count() >= MAX_KEPT_PER_TENANT {
             let mut ended =
                 self.kept.iter().filter(|(_, kept)| of_tenant(kept) && !kept.is_running());
-            let Some(oldest) = ended.next().map(|(id, _)| *id) else { return };
+            let Some(oldest) = ended.next().map(|(id, _)| *id) else { return forgotten };
             self.kept.remove(&oldest);
+            forgotten += 1;
         }
+        forgotten
+    }
+
+    /// Forgets the oldest results until this one has room; gives how many.
+    fn make_room_for(&mut self, newest: JobId) -> u64 {
+        let Some(tenant) = self.kept.get(&newest).map(|kept| kept.tenant) else { return 0 };
+        let limits = [(Some(tenant), MAX_KEPT_BYTES_PER_TENANT), (None, MAX_KEPT_BYTES)];
+        let mut forgotten = 0;
+        for (of, limit) in limits {
+            let counts = |kept: &Kept| of.is_none_or(|tenant| kept.tenant == tenant);
+            while self.kept.values().filter(|kept| counts(kept)).map(Kept::bytes).sum::<usize>()
+                > limit
+            {
+                let mut older = self
+                    .kept
+                    .iter()
+                    .filter(|(id, kept)| **id != newest && counts(kept) && kept.bytes() > 0);
+                let Some(oldest) = older.next().map(|(id, _)| *id) else { break };
+                self.kept.remove(&oldest);
+                forgotten += 1;
+            }
+        }
+        forgotten
+    }
+}
+
+/// Forgets what is too old, as long as anybody holds on to the jobs.
+async fn sweep(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(SWEEP_PAUSE).await;
+        let Some(shared) = shared.upgrade() else { return };
+        Backtests(shared).forget_old(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(jobs: &mut Jobs, tenant: u64, bytes: usize) -> JobId {
+        jobs.next += 1;
+        let id = JobId(jobs.next);
+        let kept = Kept {
+            tenant: TenantId(tenant),
+            started_at: TimestampMs(0),
+            control: Control::default(),
+            status: JobStatus::Done(vec![0; bytes].into()),
+            ended_at: None,
+        };
+        jobs.kept.insert(id, kept);
+        id
+    }
+
+    #[test]
+    fn results_are_bounded_by_their_bytes_of_a_tenant_and_in_all() {
+        let mut jobs = Jobs::default();
+        let half = MAX_KEPT_BYTES_PER_TENANT / 2;
+        let mut forgotten = 0;
+        let ids: Vec<JobId> = [1, 1, 1, 2, 2, 3, 3, 4, 4]
+            .into_iter()
+            .map(|tenant| {
+                let id = done(&mut jobs, tenant, half);
+                forgotten += jobs.make_room_for(id);
+                id
+            })
+            .collect();
+        // The first tenant's third result, and then the last of all.
+        assert_eq!(forgotten, 1, "only a tenant past its own limit has lost anything");
+        assert!(!jobs.kept.contains_key(&ids[0]));
+        let large = done(&mut jobs, 5, MAX_KEPT_BYTES + 1);
+        assert_eq!(jobs.make_room_for(large), 8, "the newest is kept, whatever it takes");
+        assert_eq!(jobs.kept.keys().collect::<Vec<_>>(), [&large]);
     }
 }

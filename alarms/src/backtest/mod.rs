@@ -34,8 +34,8 @@ use store::history::{HistoryError, HistoryView, MAX_SCAN_SERIES, ScanQuery};
 
 pub use control::{Control, Progress};
 pub use jobs::{
-    Backtests, Job, JobId, JobStatus, MAX_KEPT_PER_TENANT, MAX_RUNNING, MAX_RUNNING_PER_TENANT,
-    StartError,
+    Backtests, Job, JobId, JobStatus, KEPT_FOR, MAX_KEPT_BYTES, MAX_KEPT_BYTES_PER_TENANT,
+    MAX_KEPT_PER_TENANT, MAX_RUNNING, MAX_RUNNING_PER_TENANT, Render, StartError,
 };
 pub use outcome::{
     BacktestAlarm, BacktestTransition, Difference, Outcome, RuleTotals, Span, Totals,
@@ -51,6 +51,14 @@ pub const MAX_LISTED_ALARMS: usize = 5_000;
 
 /// The most transitions that are listed of one alarm.
 pub const MAX_LISTED_TRANSITIONS: usize = 200;
+
+/// The most transitions that are listed of all alarms of a result; past it the
+/// last alarms are left out.
+pub const MAX_LISTED_TRANSITIONS_IN_ALL: usize = 50_000;
+
+/// The most memory that the listed alarms of a result take, about; past it the
+/// last ones are left out.
+pub const MAX_LISTED_BYTES: usize = 16 * 1_024 * 1_024;
 
 /// The most alarms of each kind of difference that a result lists.
 pub const MAX_LISTED_DIFFERENCES: usize = 500;
@@ -184,11 +192,11 @@ pub async fn backtest(
     if query.profiles.is_empty() || query.profiles.len() > MAX_PROFILES {
         return Err(BacktestError::Profiles(query.profiles.len()));
     }
-    let looks = looks(&query)?;
+    let looks: Arc<[Looks]> = looks(&query)?.into();
     let course = Arc::new(course(&query, &looks, options));
-    let mut names = course.engine(&mut Vec::new())?;
-    let locations = query.locations.as_deref();
-    let plan = plan::plan(store, query.tenant, locations, &looks, &mut names).await?;
+    let names = course.engine(&mut Vec::new())?;
+    let locations = query.locations.clone();
+    let plan = plan::plan(store, query.tenant, locations, looks.clone(), names, control).await?;
     control.set_series(plan.series);
     let (history, shared, control_of_run) =
         (store.history().clone(), course.clone(), control.clone());
@@ -202,7 +210,7 @@ pub async fn backtest(
     };
     let work = tokio::task::spawn_blocking(work).await.map_err(|_| BacktestError::Failed)?;
     let ((gathered, readings), devices, locations) = work?;
-    let compared = compare(store, &query, &gathered).await?;
+    let compared = compare(store, &query, &gathered, control).await?;
     let mut outcome = Outcome {
         from: course.from,
         to: course.to,
@@ -222,7 +230,10 @@ pub async fn backtest(
             "There are more than {MAX_COMPARED_ALARMS} alarms, so that no difference was made."
         )),
         Compared::With(real) => {
-            outcome.difference = Some(difference::difference(gathered.spans, real));
+            let (spans, control) = (gathered.spans, control.clone());
+            let work = move || difference::difference(spans, real, &control);
+            let work = tokio::task::spawn_blocking(work).await;
+            outcome.difference = Some(work.map_err(|_| BacktestError::Failed)??);
         }
     }
     Ok(outcome)
@@ -325,6 +336,7 @@ async fn compare(
     store: &Store,
     query: &BacktestQuery,
     gathered: &Gather,
+    control: &Control,
 ) -> Result<Compared, BacktestError> {
     let Some(profile) = query.compare_with else { return Ok(Compared::Nothing) };
     if gathered.overfull {
@@ -341,6 +353,7 @@ async fn compare(
         ..AlarmQuery::default()
     };
     loop {
+        control.go_on()?;
         let rows = store.alarms().alarms(page.clone()).await?;
         page.after = rows.last().map(store::alarms::AlarmRow::place);
         let last = rows.len() < PAGE;
@@ -391,3 +404,6 @@ fn assumptions(looks: &[Looks]) -> Vec<String> {
     }
     said
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,9 @@ pub struct Outcome {
     /// Devices that the profile applies to or looks at.
     pub devices: u64,
     pub locations: u64,
-    /// In the order of raising; the first [`super::MAX_LISTED_ALARMS`].
+    /// In the order of raising; the first [`super::MAX_LISTED_ALARMS`], and fewer
+    /// where they have more than [`super::MAX_LISTED_TRANSITIONS_IN_ALL`] or take
+    /// more than [`super::MAX_LISTED_BYTES`].
     pub alarms: Vec<BacktestAlarm>,
     /// There are more than are listed; the totals are of all.
     pub truncated: bool,
@@ -52,6 +54,8 @@ pub struct BacktestAlarm {
     /// All but the updates, which are counted only; at most
     /// [`super::MAX_LISTED_TRANSITIONS`].
     pub transitions: Vec<BacktestTransition>,
+    /// What it takes in memory, about.
+    pub(super) bytes: usize,
 }
 
 /// What happened to an alarm, and the values that its rule saw.
@@ -73,6 +77,16 @@ impl BacktestTransition {
             description: transition.description.clone(),
             values: transition.values.clone(),
         }
+    }
+
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let value = |(name, value): &(Arc<str>, serde_json::Value)| {
+            let text = value.as_str().map_or(0, str::len);
+            size_of::<(Arc<str>, serde_json::Value)>() + name.len() + text
+        };
+        let values: usize = self.values.iter().map(value).sum();
+        size_of::<Self>() + self.description.len() + values
     }
 }
 

@@ -10,6 +10,7 @@ use schema::{AlarmProfile, Device, DeviceId, LocationId, TenantId};
 use store::history::ScanDevice;
 use store::{Directory, Entry, ListQuery, Scope, Store};
 
+use super::control::Control;
 use super::mentions::Mentions;
 use super::unit::{Unit, UnitDevice};
 use super::{BacktestError, MAX_BACKTEST_SERIES, UNIT_SERIES};
@@ -32,16 +33,53 @@ pub(super) struct Plan {
 }
 
 /// The tenant's devices at these locations, or at all, that a profile applies
-/// to or looks at.
+/// to or looks at. `engine` knows the profiles.
 pub(super) async fn plan(
     store: &Store,
     tenant: TenantId,
-    locations: Option<&[LocationId]>,
-    looks: &[Looks],
-    engine: &mut Engine,
+    locations: Option<Vec<LocationId>>,
+    looks: Arc<[Looks]>,
+    engine: Engine,
+    control: &Control,
 ) -> Result<Plan, BacktestError> {
-    let directory = store.directory();
-    let mut by_location: BTreeMap<LocationId, Vec<Arc<Entry<Device>>>> = BTreeMap::new();
+    let attributes: BTreeSet<Arc<str>> =
+        looks.iter().flat_map(|looks| looks.mentions.attributes.iter().cloned()).collect();
+    let (directory, control_of_work) = (store.directory().clone(), control.clone());
+    let work = move || {
+        let by_location = devices(&directory, tenant, locations.as_deref(), &control_of_work)?;
+        let mut planner = Planner {
+            plan: Plan::default(),
+            lists: HashMap::new(),
+            engine,
+            control: &control_of_work,
+        };
+        for (location, mut devices) in by_location {
+            devices.sort_by_key(|device| device.id);
+            planner.location(&directory, location, &devices, &looks)?;
+        }
+        Ok::<_, BacktestError>(planner.plan)
+    };
+    let work = tokio::task::spawn_blocking(work).await;
+    let mut plan: Plan = work.map_err(|_| BacktestError::Failed)??;
+    if !attributes.is_empty() {
+        let devices = plan.units.iter_mut().flat_map(|unit| &mut unit.devices);
+        for device in devices {
+            control.go_on()?;
+            device.attributes = read(store, device.description.device, &attributes).await?;
+        }
+    }
+    Ok(plan)
+}
+
+type ByLocation = BTreeMap<LocationId, Vec<Arc<Entry<Device>>>>;
+
+fn devices(
+    directory: &Directory,
+    tenant: TenantId,
+    locations: Option<&[LocationId]>,
+    control: &Control,
+) -> Result<ByLocation, BacktestError> {
+    let mut by_location = ByLocation::new();
     let wanted: Vec<Option<LocationId>> = match locations {
         Some(locations) => locations.iter().copied().map(Some).collect(),
         None => vec![None],
@@ -49,6 +87,7 @@ pub(super) async fn plan(
     for location in wanted {
         let mut query = ListQuery { tenant: Some(tenant), location, ..ListQuery::default() };
         loop {
+            control.go_on()?;
             let page = directory.devices(&query);
             for device in page.items {
                 by_location.entry(device.location).or_default().push(device);
@@ -59,21 +98,7 @@ pub(super) async fn plan(
             }
         }
     }
-    let attributes: BTreeSet<Arc<str>> =
-        looks.iter().flat_map(|looks| looks.mentions.attributes.iter().cloned()).collect();
-    let mut planner = Planner { plan: Plan::default(), lists: HashMap::new(), engine };
-    for (location, mut devices) in by_location {
-        devices.sort_by_key(|device| device.id);
-        planner.location(directory, location, &devices, looks)?;
-    }
-    let mut plan = planner.plan;
-    if !attributes.is_empty() {
-        let devices = plan.units.iter_mut().flat_map(|unit| &mut unit.devices);
-        for device in devices {
-            device.attributes = read(store, device.description.device, &attributes).await?;
-        }
-    }
-    Ok(plan)
+    Ok(by_location)
 }
 
 type Keys = Arc<[(Arc<str>, KeyIndex)]>;
@@ -83,7 +108,8 @@ struct Planner<'a> {
     /// Devices of a kind share their list of keys.
     lists: HashMap<BTreeSet<Arc<str>>, Keys>,
     /// Gives keys their places, the same as in the engine of each unit.
-    engine: &'a mut Engine,
+    engine: Engine,
+    control: &'a Control,
 }
 
 impl Planner<'_> {
@@ -98,6 +124,7 @@ impl Planner<'_> {
         let mut found: Vec<(UnitDevice, Keys)> = Vec::new();
         let mut together = false;
         for device in devices {
+            self.control.go_on()?;
             let (keys, looked_at) = keys(device, devices, &place.groups, looks);
             if keys.is_empty() {
                 continue;
@@ -113,6 +140,7 @@ impl Planner<'_> {
                 location,
                 location_name: place.name.clone(),
                 time_zone: place.time_zone.clone(),
+                version: device.version,
                 location_version: place.version,
                 location_groups: place.groups.clone(),
             };

@@ -1,9 +1,13 @@
 //! A backtest beside the worker that raised the alarms: the same readings give
 //! the same alarms, and where they can't, it is known why.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
 use alarms::backtest::{
-    BacktestError, BacktestOptions, BacktestQuery, Backtests, Control, DRAFT, JobStatus,
-    MAX_KEPT_PER_TENANT, MAX_RUNNING_PER_TENANT, Outcome, backtest,
+    BacktestError, BacktestOptions, BacktestQuery, Backtests, Control, DRAFT, JobStatus, KEPT_FOR,
+    MAX_KEPT_PER_TENANT, MAX_RUNNING_PER_TENANT, Outcome, Render, backtest,
 };
 use alarms::{AlarmOptions, parse_toml};
 use prometheus::Registry;
@@ -304,8 +308,14 @@ async fn jobs_are_bounded_cancelled_and_kept_for_a_while() {
     let place = node.place(2).await;
     let mut feed = Feed::new(&node, &place);
     feed.send(&[(0, 0, Some(90.0), None)]).await;
-    let jobs =
-        Backtests::new(node.store.clone(), BacktestOptions::default(), &Registry::new()).unwrap();
+    let rendered = Arc::new(AtomicUsize::new(0));
+    let counter = rendered.clone();
+    let render: Render = Arc::new(move |job, outcome| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        format!("{} {}", job.id.0, outcome.totals.alarms).into()
+    });
+    let options = BacktestOptions::default();
+    let jobs = Backtests::new(node.store.clone(), options, render, &Registry::new()).unwrap();
     let start = || jobs.start(query(&place, PROFILE, None), TimestampMs(0));
     let first = start().unwrap();
     let done = || matches!(jobs.job(first.id).unwrap().status, JobStatus::Done(_));
@@ -314,6 +324,9 @@ async fn jobs_are_bounded_cancelled_and_kept_for_a_while() {
     // It is hot, and three minutes later it has been so for long.
     assert_eq!((job.progress.readings, job.progress.alarms), (1, 2));
     assert!((job.progress.share - 1.0).abs() < 1e-9, "{job:?}");
+    let JobStatus::Done(answer) = job.status else { panic!("{job:?}") };
+    assert_eq!(answer, format!("{} 2", first.id.0));
+    assert_eq!(rendered.load(Ordering::Relaxed), 1, "however often it is asked for");
 
     // No more than may run at once, whatever has ended meanwhile.
     let mut running = 0;
@@ -333,6 +346,13 @@ async fn jobs_are_bounded_cancelled_and_kept_for_a_while() {
     }
     assert!(jobs.job(first.id).is_none(), "the oldest makes room");
     assert!(!jobs.remove(first.id));
+    let last = start().unwrap();
+    jobs.stop().await;
+    let now = Instant::now();
+    jobs.forget_old(now);
+    assert!(jobs.job(last.id).is_some());
+    jobs.forget_old(now + KEPT_FOR);
+    assert!(jobs.job(last.id).is_none(), "an hour later it is forgotten");
 
     let control = Control::default();
     control.cancel();

@@ -5,11 +5,17 @@
 
 mod shown;
 
-use alarms::backtest::{BacktestError, BacktestQuery, DRAFT, Job, JobId, JobStatus, StartError};
+use std::sync::Arc;
+
+use alarms::backtest::{
+    BacktestError, BacktestQuery, DRAFT, Job, JobId, JobStatus, Render, StartError,
+};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use schema::{AlarmProfile, LocationId, ProfileId, TenantId, TimestampMs};
 use serde::{Deserialize, Serialize};
+use store::Directory;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -91,26 +97,40 @@ pub struct Shown {
 }
 
 impl Shown {
-    fn of(job: Job, state: &AppState) -> Self {
-        let (status, error, result) = match job.status {
-            JobStatus::Running => ("running", None, None),
-            JobStatus::Done(outcome) => {
-                let result = ResultShown::of(&outcome, state.store.directory());
-                ("done", None, Some(result))
-            }
-            JobStatus::Failed(error) => ("failed", Some(told(&error)), None),
-            JobStatus::Cancelled => ("cancelled", None, None),
-        };
+    fn of(job: &Job, status: &str) -> Self {
         Self {
             id: job.id.0,
             tenant: job.tenant.0,
             status: status.to_owned(),
             started_at: job.started_at.0,
             progress: job.progress.into(),
-            error,
-            result,
+            error: None,
+            result: None,
         }
     }
+}
+
+/// Makes the answer of a backtest that is done, which each who asks is given.
+pub(crate) fn render(directory: Directory) -> Render {
+    Arc::new(move |job, outcome| {
+        let result = Some(ResultShown::of(outcome, &directory));
+        let shown = Shown { result, ..Shown::of(job, "done") };
+        let answer = serde_json::to_vec(&shown);
+        answer.expect("a result is text keys and plain values").into()
+    })
+}
+
+fn answer(job: &Job) -> Response {
+    let shown = match &job.status {
+        JobStatus::Done(answer) => {
+            let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+            return (headers, answer.clone()).into_response();
+        }
+        JobStatus::Running => Shown::of(job, "running"),
+        JobStatus::Failed(error) => Shown { error: Some(told(error)), ..Shown::of(job, "failed") },
+        JobStatus::Cancelled => Shown::of(job, "cancelled"),
+    };
+    Json(shown).into_response()
 }
 
 /// What a client is told: files and statements stay in the log.
@@ -136,7 +156,8 @@ fn find(state: &AppState, access: &Access, id: u64) -> ApiResult<Job> {
 }
 
 /// Starts a backtest. It changes nothing, and a token that only reads may start
-/// one. At most 2 of a tenant run at once; the last 8 of a tenant are kept.
+/// one. At most 2 of a tenant run at once; the last 8 of a tenant are kept, for
+/// an hour and up to 64 MiB of results.
 #[utoipa::path(
     post,
     operation_id = "start_backtest",
@@ -157,7 +178,7 @@ async fn start(
 ) -> ApiResult<(StatusCode, Json<Shown>)> {
     let query = query(&state, &access, input).await?;
     let job = state.backtests.start(query, now())?;
-    Ok((StatusCode::ACCEPTED, Json(Shown::of(job, &state))))
+    Ok((StatusCode::ACCEPTED, Json(Shown::of(&job, "running"))))
 }
 
 /// How a backtest stands, with its result once it is done.
@@ -176,8 +197,8 @@ async fn read(
     State(state): State<AppState>,
     access: Access,
     Path(id): Path<u64>,
-) -> ApiResult<Json<Shown>> {
-    Ok(Json(Shown::of(find(&state, &access, id)?, &state)))
+) -> ApiResult<Response> {
+    Ok(answer(&find(&state, &access, id)?))
 }
 
 /// Cancels a backtest that runs; forgets one that has ended.

@@ -34,7 +34,8 @@ pub struct ResultShown {
     /// Devices that the profile applies to or looks at.
     pub devices: u64,
     pub locations: u64,
-    /// In the order of raising, 5,000 at most.
+    /// In the order of raising, 5,000 at most; fewer where they have more than
+    /// 50,000 transitions or take more than 16 MiB.
     pub alarms: Vec<AlarmShown>,
     /// There are more alarms than are listed; the totals are of all.
     pub truncated: bool,
@@ -209,7 +210,8 @@ fn reason_name(reason: ClearReason) -> &'static str {
         ClearReason::Condition => "condition",
         ClearReason::Time => "time",
         ClearReason::Person => "person",
-        _ => "rule_removed",
+        ClearReason::RuleRemoved => "rule_removed",
+        ClearReason::DeviceRemoved => "device_removed",
     }
 }
 
@@ -278,5 +280,24 @@ fn difference(difference: &core::Difference) -> DifferenceShown {
         backtest_only: difference.backtest_only.iter().map(span).collect(),
         reality_only: difference.reality_only.iter().map(span).collect(),
         changes: difference.pairs.iter().map(change).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_has_the_name_that_events_have() {
+        let reasons = [
+            ClearReason::Condition,
+            ClearReason::Time,
+            ClearReason::Person,
+            ClearReason::RuleRemoved,
+            ClearReason::DeviceRemoved,
+        ];
+        for reason in reasons {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason_name(reason));
+        }
     }
 }

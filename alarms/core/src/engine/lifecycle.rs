@@ -78,9 +78,10 @@ impl Scene<'_> {
     fn raise_conditions(&self, state: &mut RuleState, at: i64, trigger: Trigger) -> Raise {
         let deadband = self.rule.switches.deadband;
         let keeps = self.rule.switches.de_escalate && deadband > 0.0;
-        for (severity, condition) in &self.rule.raises {
+        for (place, (severity, condition)) in self.rule.raises.iter().enumerate() {
             let verdict = self.condition(state, condition, at, Shift::None, trigger);
             if verdict == Verdict::True {
+                self.pass_over(state, place, at, trigger);
                 return Raise::True(*severity);
             }
             let current = state.on.as_ref().is_some_and(|on| on.severity == *severity);
@@ -89,10 +90,25 @@ impl Scene<'_> {
                 && verdict == Verdict::False
                 && self.scheduled(state, condition, at, Shift::Short(deadband)).is_some()
             {
+                self.pass_over(state, place, at, trigger);
                 return Raise::Kept;
             }
         }
         Raise::No
+    }
+
+    /// The conditions behind a place are not evaluated in this round, but the
+    /// reading came: it is no silence that would break their durations.
+    fn pass_over(&self, state: &mut RuleState, place: usize, at: i64, trigger: Trigger) {
+        if !trigger.reading {
+            return;
+        }
+        for slot in self.rule.raises[place + 1..].iter().filter_map(|(_, lower)| lower.slot) {
+            let temporal = &mut state.conditions[slot];
+            if temporal.is_pending() {
+                temporal.last = at;
+            }
+        }
     }
 
     fn decide(

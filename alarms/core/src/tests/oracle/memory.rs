@@ -215,9 +215,13 @@ impl Naive {
     /// Row 1: the worst first, and none behind the first that is true.
     fn raise(&mut self, device: usize, rule: &AlarmRule, at: i64, reading: bool) -> Raise {
         let deadband = rule.deadband.unwrap_or(0.0);
-        for (severity, name, condition) in raises(rule) {
+        let all = raises(rule);
+        for (place, (severity, name, condition)) in all.iter().cloned().enumerate() {
+            let passed_over: Vec<&String> =
+                all[place + 1..].iter().map(|(_, name, _)| name).collect();
             let full = self.condition(device, rule, &name, condition, at, Shift::None, reading);
             if full == Some(true) {
+                self.hear(device, rule, &passed_over, at, reading);
                 return Raise::True(severity);
             }
             let memory = self.memory(device, &rule.key);
@@ -229,11 +233,22 @@ impl Naive {
                 if holds && !on {
                     self.memory(device, &rule.key).off_schedule.insert(name);
                 } else if holds {
+                    self.hear(device, rule, &passed_over, at, reading);
                     return Raise::Kept;
                 }
             }
         }
         Raise::No
+    }
+
+    /// A reading came, though these conditions were not looked at: no silence.
+    fn hear(&mut self, device: usize, rule: &AlarmRule, names: &[&String], at: i64, reading: bool) {
+        let timers = &mut self.memory(device, &rule.key).timers;
+        for name in names.iter().filter(|_| reading) {
+            if let Some(timer) = timers.get_mut(*name).filter(|timer| timer.since.is_some()) {
+                timer.last = at;
+            }
+        }
     }
 
     /// Runs a condition's timer or counter. None while it does not hold at all,

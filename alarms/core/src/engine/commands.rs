@@ -428,7 +428,7 @@ fn do_to(
             scene.forget(rule_state, count, deed.at.0, trigger, out);
         }
         AlarmAction::Acknowledge if latched => {
-            let kind = TransitionKind::Cleared { reason: ClearReason::Condition };
+            let kind = TransitionKind::Cleared { reason: scene.latched_by(rule_state) };
             if let Some(alarm) = &rule_state.alarm {
                 out.push(scene.transition(alarm, kind, deed.at.0, trigger));
             }

@@ -235,6 +235,18 @@ impl Scene<'_> {
         Decision::Off(ClearReason::Time)
     }
 
+    /// What has ended an alarm that is active only because nobody has
+    /// acknowledged it.
+    pub fn latched_by(&self, state: &RuleState) -> ClearReason {
+        let Some(on) = &state.on else { return ClearReason::Condition };
+        let ended = on.clear_since.is_some_and(|since| state.at >= on.clear_due(since, self.rule));
+        let timed_out = |after: i64| state.at >= on.last_true.saturating_add(after);
+        match self.rule.switches.auto_clear_after {
+            Some(after) if !ended && timed_out(after) => ClearReason::Time,
+            _ => ClearReason::Condition,
+        }
+    }
+
     pub fn turn_off(&self, state: &mut RuleState, at: i64) {
         state.on = None;
         state.cleared_at = Some(at);

@@ -100,6 +100,16 @@ impl Memory {
         *self = Self { at: old.at, alive, alarm: old.alarm, on, cleared_at, ..Self::default() };
     }
 
+    /// What has ended an alarm that waits for its acknowledgement: the end of
+    /// its time, unless the clear condition has come to its end too.
+    pub fn why_latched(&self, rule: &AlarmRule) -> ClearReason {
+        let (Some(on), Some(at)) = (&self.on, self.at) else { return ClearReason::Condition };
+        let by_rule = on.clear_since.is_some_and(|since| clear_due(rule, on, since) <= at);
+        let after = rule.auto_clear_after.map(|after| after.0 / 1_000);
+        let by_time = after.is_some_and(|after| on.last_true + after <= at);
+        if by_time && !by_rule { ClearReason::Time } else { ClearReason::Condition }
+    }
+
     /// The weighed share of changes among the last 21 states, in percent.
     pub fn share(&self) -> f64 {
         let newest_first: Vec<bool> = self.states.iter().rev().take(21).copied().collect();

@@ -147,6 +147,7 @@ impl Naive {
             return;
         }
         let latched = memory.on.as_ref().is_some_and(|on| on.latched);
+        let reason = memory.why_latched(rule);
         let last = memory.at.unwrap_or(at);
         self.tell(device, &rule.key, at, deed.kind());
         let memory = self.memory(device, &rule.key);
@@ -159,8 +160,7 @@ impl Naive {
                 self.forget(device, rule, at);
             }
             Deed::Acknowledge if latched => {
-                let kind = TransitionKind::Cleared { reason: ClearReason::Condition };
-                self.tell(device, &rule.key, at, kind);
+                self.tell(device, &rule.key, at, TransitionKind::Cleared { reason });
                 let memory = self.memory(device, &rule.key);
                 (memory.on, memory.cleared_at) = (None, Some(at.max(last)));
                 memory.timers.clear();

@@ -42,6 +42,7 @@ impl Acquaintance {
             location: entry.location,
             location_name: location.name.clone(),
             time_zone: location.time_zone.clone(),
+            version: entry.version,
             location_version: location.version,
             location_groups: location.groups.clone(),
         })

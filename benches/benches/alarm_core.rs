@@ -100,6 +100,7 @@ fn engine(profile: &str, devices: usize) -> (Engine, Vec<DeviceIndex>) {
             location: LocationId(device as u64 / 20),
             location_name: "Hall".to_owned(),
             time_zone: "Europe/Amsterdam".to_owned(),
+            version: 1,
             location_version: 1,
             location_groups: Vec::new(),
         })

@@ -4,12 +4,17 @@
 //! at or after them. While a device is silent the clock takes over, after a
 //! grace, so that an upload which is still coming in is never cut short by what
 //! other devices send. The clock itself is an input too.
+//!
+//! What the platform itself says of a device, under keys of its own, bears the
+//! server's time. It is kept apart from the device's: neither moves the other.
 
+mod attributes;
 mod classes;
 mod commands;
 mod condition;
 mod directory;
 mod evaluate;
+mod intake;
 mod lifecycle;
 mod restore;
 mod scene;
@@ -23,18 +28,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use schema::{
-    AlarmProfile, Cause, DeviceId, DeviceMap, LocationId, ProfileId, TenantId, TimestampMs,
-    Transition, Value,
+    AlarmProfile, Cause, DeviceId, DeviceMap, LocationId, ProfileId, TenantId, TimestampMs, Value,
 };
 use serde::{Deserialize, Serialize};
 
 pub(crate) use state::{Active, Entry, Flaps, On, RuleCount as StoredCount, RuleState};
-pub(crate) use world::{Cell, Device, Held, HeldGroup, Keys, Location, Tenant, World};
+pub(crate) use world::{Cell, Device, Held, Keys, Location, Tenant, World};
 
-use crate::limits::{DEFAULT_GRACE_MS, MAX_HELD};
+use crate::limits::DEFAULT_GRACE_MS;
 use crate::program::{Rule, Touch, Zones};
-use crate::value::Scalar;
-use scene::Trigger;
 use state::{RuleCount, States};
 
 /// A device's place in its engine; stable for the engine's life and across
@@ -57,6 +59,9 @@ pub struct DeviceDescription {
     pub location_name: String,
     /// An IANA name; one that is unknown counts as UTC.
     pub time_zone: String,
+    /// Of the device's document; any is newer than 0.
+    #[serde(default)]
+    pub version: u64,
     /// Of the location's document.
     #[serde(default)]
     pub location_version: u64,
@@ -225,69 +230,5 @@ impl Engine {
     /// cache. It changes nothing, and several calls in a row overlap.
     pub fn bring_near(&self, device: DeviceIndex, key: KeyIndex) {
         self.world.device(device.0).bring_near(key.0);
-    }
-
-    /// Takes in what one device observed at one time.
-    pub fn readings(&mut self, readings: &Readings<'_>, out: &mut Vec<Transition>) {
-        self.advance(readings.received_at, out);
-        let index = readings.device.0;
-        let clock = self.clock;
-        let device = &mut self.world.devices[index as usize];
-        device.received = clock;
-        let lateness =
-            self.world.tenants[device.tenant as usize].classes[device.class as usize].lateness;
-        if lateness == 0 && device.held.is_none() {
-            let trigger = Trigger::reading(readings.cause, readings.received_at.0);
-            self.take_in(index, readings.at.0, trigger, readings.values, out);
-        } else {
-            self.hold(index, lateness, readings, out);
-        }
-    }
-
-    /// Holds a group back, and takes in all whose time has come.
-    fn hold(
-        &mut self,
-        index: u32,
-        lateness: i64,
-        readings: &Readings<'_>,
-        out: &mut Vec<Transition>,
-    ) {
-        let group = HeldGroup {
-            at: readings.at.0,
-            received_at: readings.received_at.0,
-            cause: readings.cause,
-            values: readings.values.iter().map(|(key, value)| (key.0, (*value).into())).collect(),
-        };
-        let held = self.world.devices[index as usize].held.get_or_insert_default();
-        held.insert(group);
-        let over = held.groups.len() > MAX_HELD;
-        let mut until = held.newest.saturating_sub(lateness);
-        if over {
-            until = until.max(held.groups.front().map_or(until, |group| group.at));
-            self.tally.released_early += 1;
-        }
-        self.release(index, until, out);
-        self.queue(index);
-    }
-
-    /// Takes in, in time order, what is held at or before `until`.
-    pub(crate) fn release(&mut self, index: u32, until: i64, out: &mut Vec<Transition>) {
-        let mut values: Vec<(u32, Scalar)>;
-        loop {
-            let device = &mut self.world.devices[index as usize];
-            let Some(held) = &mut device.held else { return };
-            if held.groups.front().is_none_or(|group| group.at > until) {
-                if held.groups.is_empty() {
-                    device.held = None;
-                }
-                return;
-            }
-            let Some(group) = held.groups.pop_front() else { return };
-            values = group.values;
-            let borrowed: Vec<(KeyIndex, Value<'_>)> =
-                values.iter().map(|(key, value)| (KeyIndex(*key), value.as_value())).collect();
-            let trigger = Trigger::reading(group.cause, group.received_at);
-            self.take_in(index, group.at, trigger, &borrowed, out);
-        }
     }
 }

@@ -99,9 +99,19 @@ pub(crate) struct Rule {
     /// A rule whose raise conditions look at other devices only belongs to the
     /// first of them.
     pub anchor: Option<Arc<str>>,
+    /// All its keys are the platform's, so that it has the server's time and
+    /// not its device's.
+    pub of_system: bool,
 }
 
 impl Rule {
+    /// Whether a location's time zone decides when it is on.
+    pub fn is_on_local_time(&self) -> bool {
+        let all = self.raises.iter().chain(&self.clear_by_severity);
+        let mut all = all.map(|(_, condition)| condition).chain(&self.clear);
+        all.any(|it| it.schedule.as_ref().is_some_and(|schedule| schedule.zone.is_none()))
+    }
+
     /// The clear condition that counts at a severity.
     pub fn clear_for(&self, severity: Severity) -> Option<&Condition> {
         let own = self.clear_by_severity.iter().find(|(s, _)| *s == severity);

@@ -1,18 +1,19 @@
-//! What enters besides readings: what people do to alarms, attributes, and
-//! profiles that are new, changed or gone.
+//! What enters besides readings: what people do to alarms, and profiles that
+//! are new, changed or gone.
 
 use std::sync::Arc;
 
 use schema::{
     AlarmAction, AlarmId, AlarmProfile, Cause, ClearReason, Command, CommandBody, DeviceId,
     LocationId, Originator, ProfileId, Provenance, RuleId, Severity, TenantId, TimestampMs,
-    Transition, TransitionKind, Value,
+    Transition, TransitionKind,
 };
 
+use super::directory::DeviceText;
 use super::scene::{Scene, Trigger};
 use super::state::{self, Flaps, RuleCount, RuleState};
-use super::world::{LocationText, set_attribute};
-use super::{DeviceIndex, Engine, KeyIndex, Profile};
+use super::world::{GONE, LocationText};
+use super::{Engine, Profile};
 use crate::identity;
 use crate::program::{self, Report, Rule};
 use crate::value::Scalar;
@@ -86,9 +87,10 @@ impl Engine {
                 self.shared_attribute(command, *location, key, value, cause, out);
                 Ok(())
             }
-            CommandBody::DeviceChanged { device, name, device_type, .. } => {
-                let when = (command.at, cause);
-                self.change_device(*device, name, device_type.as_deref(), when, out);
+            CommandBody::DeviceChanged { device, version, name, device_type } => {
+                let device_type = device_type.as_deref();
+                let text = DeviceText { version: *version, name, device_type };
+                self.change_device(*device, &text, (command.at, cause), out);
                 Ok(())
             }
             CommandBody::DeviceDeleted { device } => {
@@ -103,90 +105,11 @@ impl Engine {
         }
     }
 
-    /// An attribute of a device was set, or deleted where there is no value.
-    /// `by_platform` tells ThingsBoard's shared scope from its client scope.
-    #[allow(clippy::too_many_arguments, reason = "the columns of one row of the journal")]
-    pub fn attribute(
-        &mut self,
-        device: DeviceIndex,
-        by_platform: bool,
-        key: KeyIndex,
-        value: Option<Value<'_>>,
-        at: TimestampMs,
-        received_at: TimestampMs,
-        cause: Cause,
-        out: &mut Vec<Transition>,
-    ) {
-        self.advance(received_at, out);
-        self.fire_due(device.0, at.0, out);
-        let attributes = &mut self.world.devices[device.0 as usize].attributes;
-        attributes.retain(|(known, platform, _)| *known != key.0 || *platform != by_platform);
-        if let Some(value) = value {
-            attributes.push((key.0, by_platform, value.into()));
-        }
-        let trigger = Trigger::change(cause, received_at.0);
-        for rule in self.rules_on_attribute(device.0, key.0) {
-            self.round(device.0, rule, at.0, trigger, &[], device.0, out);
-        }
-    }
-
-    /// An attribute of a location or a tenant changed.
-    fn shared_attribute(
-        &mut self,
-        command: &Command,
-        location: Option<LocationId>,
-        key: &str,
-        value: Option<Scalar>,
-        cause: Cause,
-        out: &mut Vec<Transition>,
-    ) {
-        let name = self.keys.intern(key);
-        let tenant = self.world.tenant(command.tenant);
-        let place = match location {
-            None => None,
-            Some(id) => {
-                Some(self.world.location(id, tenant, &LocationText::UNKNOWN, &mut self.zones))
-            }
-        };
-        let devices = match place {
-            None => self.devices_of(tenant),
-            Some(place) => self.world.locations[place as usize].devices.clone(),
-        };
-        let at = command.at.0;
-        let mut affected: Vec<(u32, u32)> = Vec::new();
-        for device in devices {
-            for rule in self.rules_on_attribute(device, name) {
-                self.fire_rule_due(device, rule, at, out);
-                affected.push((device, rule));
-            }
-        }
-        let attributes = match place {
-            None => &mut self.world.tenants[tenant as usize].attributes,
-            Some(place) => &mut self.world.locations[place as usize].attributes,
-        };
-        set_attribute(attributes, name, value);
-        let trigger = Trigger::change(cause, at);
-        for (device, rule) in affected {
-            self.round(device, rule, at, trigger, &[], device, out);
-        }
-    }
-
-    fn devices_of(&self, tenant: u32) -> Vec<u32> {
+    /// The devices of a tenant that are there.
+    pub(super) fn devices_of(&self, tenant: u32) -> Vec<u32> {
         let all = (0u32..).zip(&self.world.devices);
-        all.filter(|(_, device)| device.tenant == tenant).map(|(index, _)| index).collect()
-    }
-
-    /// The rules of a device whose limits come from an attribute.
-    fn rules_on_attribute(&self, device: u32, attribute: u32) -> Vec<u32> {
-        let class = self.world.device(device).class as usize;
-        let Some(class) = self.world.tenant_of(device).classes.get(class) else {
-            return Vec::new();
-        };
-        let looks = |rule: &u32| {
-            let rule = self.rules[*rule as usize].as_ref();
-            rule.is_some_and(|rule| rule.attributes.contains(&attribute))
-        };
-        class.rules.iter().copied().filter(looks).collect()
+        let of_tenant = all.filter(|(_, device)| device.tenant == tenant && device.id != GONE);
+        of_tenant.map(|(index, _)| index).collect()
     }
 
     fn deed(&mut self, deed: &Deed<'_>, out: &mut Vec<Transition>) {
@@ -203,7 +126,7 @@ impl Engine {
         if let Some((device, place)) = find(self) {
             // It may have ended before somebody did something to it.
             let rule = self.states.get(place).rule;
-            self.fire_rule_due(device, rule, deed.at.0, out);
+            self.catch_up(device, rule, deed.at.0, out);
         }
         let Some((device, place)) = find(self) else {
             // The alarm is over, or a system's: only what can be done to such a
@@ -256,13 +179,13 @@ impl Engine {
             }
             None => Vec::new(),
         };
-        self.fire_before_change(id, &compiled, at, out);
+        let place = self.world.tenant(tenant);
+        let devices = self.devices_of(place);
+        self.fire_before_change(id, &compiled, &devices, at, out);
         let old = self.profiles.remove(&id).map_or_else(Vec::new, |profile| profile.rules);
         let (rules, changed) = self.place_rules(&old, compiled);
         self.profiles.insert(id, Profile { tenant, version, document, rules: rules.clone() });
-        let tenant = self.world.tenant(tenant);
-        self.world.tenants[tenant as usize].classes.clear();
-        let devices = self.devices_of(tenant);
+        self.world.tenants[place as usize].classes.clear();
         for &device in &devices {
             self.classify(device);
         }
@@ -286,14 +209,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Fires what was due under the rules that a new version changes or drops.
+    /// What came before is judged by what was in force then: takes in what is
+    /// held, and fires what was due under the rules that a new version changes
+    /// or drops.
     fn fire_before_change(
         &mut self,
         profile: ProfileId,
         compiled: &[Rule],
+        devices: &[u32],
         at: i64,
         out: &mut Vec<Transition>,
     ) {
+        for &device in devices {
+            self.release(device, at, out);
+        }
         let Some(profile) = self.profiles.get(&profile) else { return };
         let stays = |place: &u32| {
             let rule = self.rules[*place as usize].as_ref();
@@ -303,7 +232,7 @@ impl Engine {
         };
         let touched: Vec<u32> =
             profile.rules.iter().copied().filter(|place| !stays(place)).collect();
-        for device in 0..u32::try_from(self.world.devices.len()).unwrap_or(u32::MAX) {
+        for &device in devices {
             for &rule in &touched {
                 self.fire_rule_due(device, rule, at, out);
             }

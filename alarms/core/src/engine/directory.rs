@@ -9,35 +9,51 @@ use super::scene::{Scene, Trigger};
 use super::world::LocationText;
 use super::{DeviceIndex, Engine, state};
 
+/// What a device's document says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeviceText<'a> {
+    pub version: u64,
+    pub name: &'a str,
+    pub device_type: Option<&'a str>,
+}
+
 impl Engine {
     /// A device has another name or type: rules that are no longer for it end,
-    /// others begin with its next reading.
+    /// others begin with its next reading. An older document than the one that
+    /// is known changes nothing.
     pub(super) fn change_device(
         &mut self,
         id: DeviceId,
-        name: &str,
-        device_type: Option<&str>,
+        text: &DeviceText<'_>,
         (at, cause): (TimestampMs, Cause),
         out: &mut Vec<Transition>,
     ) {
         let Some(DeviceIndex(index)) = self.device(id) else { return };
         let device = &mut self.world.devices[index as usize];
-        if &*device.name == name && device.device_type.as_deref() == device_type {
+        if text.version < device.version {
             return;
         }
-        device.name = name.into();
-        device.device_type = device_type.map(Into::into);
+        device.version = text.version;
+        if &*device.name == text.name && device.device_type.as_deref() == text.device_type {
+            return;
+        }
         let location = device.location;
-        let rules: Vec<u32> = device.states.iter().map(|entry| entry.rule).collect();
+        self.release(index, at.0, out);
+        let groups = self.world.location_of(index).groups.clone();
+        let leaving = self.leaving(index, text.name, text.device_type, &groups);
+        for &(index, rule) in &leaving {
+            self.fire_rule_due(index, rule, at.0, out);
+        }
+        let device = &mut self.world.devices[index as usize];
+        device.name = text.name.into();
+        device.device_type = text.device_type.map(Into::into);
         self.classify(index);
         self.wire_location(location);
         let trigger = Trigger::change(cause, at.0);
-        for rule in rules {
-            if !self.is_for(index, rule) {
-                self.end_rule(index, rule, ClearReason::RuleRemoved, at.0, trigger, out);
-            }
+        for (index, rule) in leaving {
+            self.end_rule(index, rule, ClearReason::RuleRemoved, at.0, trigger, out);
         }
-        self.world.devices[index as usize].deadline = self.earliest(index);
+        self.find_deadlines(index);
         self.queue(index);
     }
 
@@ -57,6 +73,9 @@ impl Engine {
         out: &mut Vec<Transition>,
     ) {
         let Some(DeviceIndex(index)) = self.device(id) else { return };
+        self.release(index, at.0, out);
+        self.fire_due(index, false, at.0, out);
+        self.fire_due(index, true, at.0, out);
         let states = &self.world.device(index).states;
         let rules: Vec<u32> = states.iter().map(|entry| entry.rule).collect();
         let trigger = Trigger::change(cause, at.0);
@@ -70,7 +89,8 @@ impl Engine {
 
     /// A location has another name or time zone, or is in other groups: rules
     /// that are no longer for its devices end, others begin with the next
-    /// reading. An older document than the one that is known changes nothing.
+    /// reading, and those with a schedule look again at what time it is. An
+    /// older document than the one that is known changes nothing.
     pub(super) fn change_location(
         &mut self,
         id: LocationId,
@@ -83,41 +103,79 @@ impl Engine {
         if text.version < location.version {
             return;
         }
-        if location.groups.iter().map(AsRef::as_ref).eq(text.groups) {
+        let moves = !location.groups.iter().map(AsRef::as_ref).eq(text.groups);
+        let other_time = &*location.time_zone != text.time_zone;
+        if !moves && !other_time {
             self.world.describe_location(place, text, &mut self.zones);
             return;
         }
         let devices = location.devices.clone();
-        let leaving: Vec<(u32, u32)> =
-            devices.iter().flat_map(|&index| self.leaving(index, text.groups)).collect();
-        for &(index, rule) in &leaving {
+        let (mut leaving, mut timed) = (Vec::new(), Vec::new());
+        for &index in &devices {
+            self.release(index, at.0, out);
+        }
+        for &index in &devices {
+            let device = self.world.device(index);
+            let (name, kind) = (device.name.clone(), device.device_type.clone());
+            leaving.extend(self.leaving(index, &name, kind.as_deref(), text.groups));
+            timed.extend(self.on_local_time(index).into_iter().filter(|_| other_time));
+        }
+        for &(index, rule) in leaving.iter().chain(&timed) {
             self.fire_rule_due(index, rule, at.0, out);
         }
         self.world.describe_location(place, text, &mut self.zones);
-        for &index in &devices {
-            self.classify(index);
+        if moves {
+            for &index in &devices {
+                self.classify(index);
+            }
+            self.wire_location(place);
         }
-        self.wire_location(place);
         let trigger = Trigger::change(cause, at.0);
         for (index, rule) in leaving {
             self.end_rule(index, rule, ClearReason::RuleRemoved, at.0, trigger, out);
         }
+        for (index, rule) in timed {
+            if self.is_for(index, rule) {
+                self.round(index, rule, at.0, trigger, &[], index, out);
+            }
+        }
         for index in devices {
-            self.world.devices[index as usize].deadline = self.earliest(index);
+            self.find_deadlines(index);
             self.queue(index);
         }
     }
 
+    /// The rules of a device with a schedule by the time of its location.
+    fn on_local_time(&self, index: u32) -> Vec<(u32, u32)> {
+        let device = self.world.device(index);
+        let class = &self.world.tenant_of(index).classes[device.class as usize];
+        let local = |rule: &u32| {
+            let rule = self.rules[*rule as usize].as_ref();
+            rule.is_some_and(crate::program::Rule::is_on_local_time)
+        };
+        let rules = class.rules.iter().copied().filter(local);
+        rules.filter(|rule| self.is_for(index, *rule)).map(|rule| (index, rule)).collect()
+    }
+
     /// The rules with something to remember of a device that are not for it
-    /// once its location is in these groups.
-    fn leaving(&self, index: u32, groups: &[String]) -> Vec<(u32, u32)> {
+    /// once it has this name and type and its location is in these groups.
+    fn leaving<G: AsRef<str>>(
+        &self,
+        index: u32,
+        name: &str,
+        device_type: Option<&str>,
+        groups: &[G],
+    ) -> Vec<(u32, u32)> {
         let device = self.world.device(index);
         let location = self.world.location_of(index);
-        let stays = |rule: u32| {
-            let rule = self.rules[rule as usize].as_ref();
-            let profile = rule.and_then(|rule| self.profiles.get(&rule.id.profile));
+        let stays = |index: u32| {
+            let Some(rule) = &self.rules[index as usize] else { return false };
+            let profile = self.profiles.get(&rule.id.profile);
             let document = profile.and_then(|profile| profile.document.as_ref());
-            document.is_some_and(|it| it.applies_to.includes_location(location.id, groups))
+            rule.anchor.as_deref().is_none_or(|anchor| anchor == name)
+                && document.is_some_and(|document| {
+                    document.applies_to.includes(device.id, location.id, groups, device_type)
+                })
         };
         let rules = device.states.iter().map(|entry| entry.rule);
         rules.filter(|rule| !stays(*rule)).map(|rule| (index, rule)).collect()

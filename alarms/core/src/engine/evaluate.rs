@@ -22,6 +22,12 @@ impl Engine {
         if self.world.device(index).watched {
             watchers = std::mem::take(&mut self.watchers);
             self.find_watchers(index, at, values, &mut watchers);
+            // What their devices said before is evaluated before.
+            for &(owner, rule) in &watchers {
+                if owner != index && !self.is_of_system(rule) {
+                    self.release(owner, at.saturating_sub(1), out);
+                }
+            }
         }
         for &(owner, rule) in &watchers {
             self.interrupt_gap(owner, rule, at);
@@ -35,7 +41,7 @@ impl Engine {
             };
             if values.iter().any(fresh) {
                 self.interrupt_gaps(index, values, at);
-                self.fire_due(index, at, out);
+                self.fire_due(index, false, at, out);
             }
         }
         for &(owner, rule) in &watchers {
@@ -56,6 +62,43 @@ impl Engine {
         self.touches = touches;
         if watchers.capacity() > 0 {
             self.watchers = watchers;
+        }
+    }
+
+    /// Evaluates what the platform says of a device, at the server's time. Only
+    /// the rules that mention it come to that time, not the device.
+    pub(super) fn take_in_system(
+        &mut self,
+        index: u32,
+        at: i64,
+        trigger: Trigger,
+        values: &[(KeyIndex, Value<'_>)],
+        out: &mut Vec<Transition>,
+    ) {
+        let mut watchers: Vec<(u32, u32)> = Vec::new();
+        if self.world.device(index).watched {
+            self.find_watchers(index, at, values, &mut watchers);
+        }
+        let device = self.world.device(index);
+        let class = &self.world.tenants[device.tenant as usize].classes[device.class as usize];
+        let fresh = |(key, value): &&(KeyIndex, Value<'_>)| {
+            device.cell(key.0).is_none_or(|cell| cell.takes(at, *value))
+        };
+        let mut rules: Vec<u32> = Vec::new();
+        for (key, _) in values.iter().filter(fresh) {
+            rules.extend_from_slice(class.list(class.list_of(key.0)));
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        let own = rules.into_iter().map(|rule| (index, rule));
+        for (owner, rule) in own.chain(watchers.iter().copied()) {
+            self.interrupt_gap(owner, rule, at);
+            self.fire_rule_due(owner, rule, at, out);
+        }
+        let mut touches = Vec::new();
+        self.put(index, at, values, &mut touches);
+        if !touches.is_empty() {
+            self.evaluate(index, at, trigger, &touches, &watchers, out);
         }
     }
 
@@ -232,8 +275,9 @@ impl Engine {
             return;
         }
         let deadline = rule_state.deadline(rule);
-        if deadline < device.deadline {
-            device.deadline = deadline;
+        let known = if rule.of_system { &mut device.system_deadline } else { &mut device.deadline };
+        if deadline < *known {
+            *known = deadline;
             self.queue(index);
         }
     }

@@ -21,7 +21,7 @@ impl Engine {
         let mut states = states.into_iter();
         for device in &mut world.devices {
             device.queued = i64::MAX;
-            device.deadline = i64::MAX;
+            (device.deadline, device.system_deadline) = (i64::MAX, i64::MAX);
             for entry in &mut device.states {
                 if self.rules.len() <= entry.rule as usize {
                     return Err(RestoreError::Rule);
@@ -50,7 +50,7 @@ impl Engine {
             self.wire_location(place);
         }
         for index in 0..u32::try_from(self.world.devices.len()).unwrap_or(u32::MAX) {
-            self.world.devices[index as usize].deadline = self.earliest(index);
+            self.find_deadlines(index);
             self.queue(index);
         }
         Ok(())

@@ -26,16 +26,20 @@ impl Engine {
                 continue;
             }
             device.queued = i64::MAX;
-            self.world.devices[index as usize].deadline = self.earliest(index);
-            let Some(true_wake) = self.wake_of(index) else { continue };
+            self.find_deadlines(index);
+            let (own, of_system) = self.wakes_of(index);
             // One that turns out to be due later waits for its turn, so that the
             // order is that of the state and not of how it came about.
-            if true_wake <= wake {
-                let lateness = self.lateness(index);
-                let horizon =
-                    self.clock.saturating_sub(self.options.grace_ms).saturating_sub(lateness);
-                self.release(index, horizon, out);
-                self.fire_due(index, horizon, out);
+            if own.min(of_system) <= wake {
+                let horizon = self.clock.saturating_sub(self.options.grace_ms);
+                if of_system <= self.clock {
+                    self.fire_due(index, true, horizon, out);
+                }
+                if own <= self.clock {
+                    let horizon = horizon.saturating_sub(self.lateness(index));
+                    self.release(index, horizon, out);
+                    self.fire_due(index, false, horizon, out);
+                }
                 fired = true;
             }
             self.queue(index);
@@ -56,21 +60,26 @@ impl Engine {
         classes.get(class as usize).map_or(0, |class| class.lateness)
     }
 
-    /// When a silent device must be seen to.
-    fn wake_of(&self, index: u32) -> Option<i64> {
+    /// When a device must be seen to: if it is silent till then, and whether it
+    /// is or not, for the rules over the platform's keys. The latest time there
+    /// is stands for never.
+    fn wakes_of(&self, index: u32) -> (i64, i64) {
         let device = self.world.device(index);
+        let grace_ms = self.options.grace_ms;
+        let of_system = device.system_deadline.saturating_add(grace_ms);
         let held = device.held.as_ref().and_then(|held| held.groups.front());
         let earliest = held.map_or(device.deadline, |group| device.deadline.min(group.at));
         if earliest == i64::MAX {
-            return None;
+            return (i64::MAX, of_system);
         }
         let due = earliest.saturating_add(self.lateness(index));
-        Some(due.max(device.received).saturating_add(self.options.grace_ms))
+        (due.max(device.received).saturating_add(grace_ms), of_system)
     }
 
     /// Puts a device in the queue of those to be seen to.
     pub(crate) fn queue(&mut self, index: u32) {
-        let Some(wake) = self.wake_of(index) else { return };
+        let (own, of_system) = self.wakes_of(index);
+        let wake = own.min(of_system);
         let device = &mut self.world.devices[index as usize];
         if wake < device.queued {
             device.queued = wake;
@@ -78,10 +87,15 @@ impl Engine {
         }
     }
 
-    /// The earliest deadline of a device's rules.
-    pub(crate) fn earliest(&self, index: u32) -> i64 {
-        let entries = self.world.device(index).states.iter();
-        entries.map(|entry| self.deadline_of(entry)).min().unwrap_or(i64::MAX)
+    /// Finds the earliest deadlines of a device's rules anew.
+    pub(crate) fn find_deadlines(&mut self, index: u32) {
+        let (mut own, mut of_system) = (i64::MAX, i64::MAX);
+        for entry in &self.world.device(index).states {
+            let earliest = if self.is_of_system(entry.rule) { &mut of_system } else { &mut own };
+            *earliest = self.deadline_of(entry).min(*earliest);
+        }
+        let device = &mut self.world.devices[index as usize];
+        (device.deadline, device.system_deadline) = (own, of_system);
     }
 
     fn deadline_of(&self, entry: &state::Entry) -> i64 {
@@ -92,20 +106,24 @@ impl Engine {
     }
 
     /// Fires a device's deadlines at or before `until`, the earliest first and
-    /// those of one time in the order of their rules.
-    pub(crate) fn fire_due(&mut self, index: u32, until: i64, out: &mut Vec<Transition>) {
+    /// those of one time in the order of their rules: those of the rules over
+    /// the platform's keys, or of all others.
+    pub(crate) fn fire_due(
+        &mut self,
+        index: u32,
+        of_system: bool,
+        until: i64,
+        out: &mut Vec<Transition>,
+    ) {
         loop {
             let entries = self.world.device(index).states.iter();
+            let entries = entries.filter(|entry| self.is_of_system(entry.rule) == of_system);
             let next =
                 entries.map(|entry| (self.deadline_of(entry), entry.rule)).min_by_key(|due| *due);
-            let Some((at, rule)) = next else {
-                self.world.devices[index as usize].deadline = i64::MAX;
-                return;
-            };
-            self.world.devices[index as usize].deadline = at;
-            if at > until {
-                return;
-            }
+            let device = &mut self.world.devices[index as usize];
+            let known = if of_system { &mut device.system_deadline } else { &mut device.deadline };
+            *known = next.map_or(i64::MAX, |(at, _)| at);
+            let Some((at, rule)) = next.filter(|(at, _)| *at <= until) else { return };
             self.round(index, rule, at, Trigger::deadline(at), &[], index, out);
         }
     }

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
 use std::sync::Arc;
 
-use schema::{Cause, DeviceId, LocationId, TenantId, Value};
+use schema::{Cause, DeviceId, LocationId, SYSTEM_KEY_PREFIX, TenantId, Value};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::DeviceDescription;
 use super::classes::Class;
 use super::state::Entry;
+use super::{DeviceDescription, KeyIndex};
 use crate::map::Map;
 use crate::program::Zones;
 use crate::value::Scalar;
@@ -19,7 +19,19 @@ use crate::value::Scalar;
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     pub names: Vec<Arc<str>>,
+    /// Beside the names: whether the platform itself writes the key.
+    of_system: Vec<bool>,
     index: Map<Arc<str>, u32>,
+}
+
+/// Whose time the readings of a group bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Device,
+    /// The platform's, which writes keys of its own at the server's time.
+    System,
+    /// Some are of the one, some of the other.
+    Both,
 }
 
 impl Keys {
@@ -29,6 +41,7 @@ impl Keys {
         }
         let place = u32::try_from(self.names.len()).expect("tenants' quotas keep keys below 2^32");
         let name: Arc<str> = name.into();
+        self.of_system.push(name.starts_with(SYSTEM_KEY_PREFIX));
         self.names.push(name.clone());
         self.index.insert(name, place);
         place
@@ -36,6 +49,23 @@ impl Keys {
 
     pub fn find(&self, name: &str) -> Option<u32> {
         self.index.get(name).copied()
+    }
+
+    /// Whether the platform itself writes a key.
+    #[inline]
+    pub fn is_of_system(&self, key: u32) -> bool {
+        self.of_system[key as usize]
+    }
+
+    #[inline]
+    pub fn whose(&self, values: &[(KeyIndex, Value<'_>)]) -> Whose {
+        let mut each = values.iter().map(|(key, _)| self.is_of_system(key.0));
+        let first = each.next().unwrap_or(false);
+        match (first, each.all(|other| other == first)) {
+            (false, true) => Whose::Device,
+            (true, true) => Whose::System,
+            (_, false) => Whose::Both,
+        }
     }
 }
 
@@ -80,7 +110,8 @@ impl Held {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub(crate) struct Device {
-    /// No deadline of its rules comes before this.
+    /// No deadline of its rules comes before this, those over the platform's
+    /// keys aside.
     #[serde(skip)]
     pub deadline: i64,
     /// The clock when it was last heard.
@@ -94,6 +125,9 @@ pub(crate) struct Device {
     /// Its wake that counts in the engine's queue.
     #[serde(skip)]
     pub queued: i64,
+    /// No deadline of its rules over the platform's keys comes before this.
+    #[serde(skip)]
+    pub system_deadline: i64,
     pub held: Option<Box<Held>>,
     pub tenant: u32,
     pub location: u32,
@@ -108,7 +142,9 @@ pub(crate) struct Device {
     pub name: Arc<str>,
     pub device_type: Option<Box<str>>,
     /// (name, set by the platform, value); the platform's goes first.
-    pub attributes: Vec<(u32, bool, Scalar)>,
+    pub attributes: Box<[(u32, bool, Scalar)]>,
+    /// Of the document that it was described by; 0 where none was.
+    pub version: u64,
 }
 
 impl Cell {
@@ -132,6 +168,7 @@ impl Device {
             cells: SmallVec::new(),
             states: Vec::new(),
             queued: i64::MAX,
+            system_deadline: i64::MAX,
             held: None,
             tenant,
             location,
@@ -140,7 +177,8 @@ impl Device {
             id,
             name,
             device_type,
-            attributes: Vec::new(),
+            attributes: Box::default(),
+            version: 0,
         }
     }
 
@@ -376,7 +414,8 @@ impl World {
         let location = self.location(description.location, tenant, &text, zones);
         let device_type = description.device_type.as_deref().map(Into::into);
         let name = description.name.as_str().into();
-        let device = Device::new(description.device, name, device_type, tenant, location);
+        let mut device = Device::new(description.device, name, device_type, tenant, location);
+        device.version = description.version;
         let place = match self.free.pop_first() {
             Some(place) => {
                 self.devices[place as usize] = device;
@@ -419,5 +458,6 @@ mod tests {
         assert_eq!((size_of::<Device>(), size_of::<Cell>()), (192, 32));
         assert_eq!(offset_of!(Device, states), 64);
         assert!(offset_of!(Device, watched) < 128);
+        assert_eq!(offset_of!(Device, id), 128);
     }
 }

@@ -192,6 +192,7 @@ impl<'a> Compiler<'a> {
         }
         let all = raises.iter().chain(&clear_by_severity).map(|(_, condition)| condition);
         let durations = all.chain(&clear).filter_map(Condition::duration).collect();
+        let of_system = self.rule_keys.iter().all(|key| self.keys.is_of_system(key.key));
         Some(Rule {
             tenant,
             id: RuleId { profile, key: rule.key.as_str().into() },
@@ -208,6 +209,7 @@ impl<'a> Compiler<'a> {
             slots: self.slots,
             durations,
             anchor,
+            of_system,
         })
     }
 

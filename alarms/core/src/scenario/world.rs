@@ -317,6 +317,7 @@ impl World {
             location: location.id,
             location_name: location.name.clone(),
             time_zone: location.zone.clone(),
+            version: 1,
             location_version: *version,
             location_groups: location.groups.clone(),
         };

@@ -91,7 +91,7 @@ impl Device1 {
             Device::new(self.id, self.name, self.device_type, self.tenant, self.location);
         device.received = self.received;
         device.cells = self.cells.into();
-        device.attributes = self.attributes;
+        device.attributes = self.attributes.into();
         device.states = self.states;
         device.held = self.held;
         device

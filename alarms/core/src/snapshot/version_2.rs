@@ -6,12 +6,13 @@ use std::sync::Arc;
 use schema::LocationId;
 use serde::Deserialize;
 
-use crate::engine::{Device, Location, Tenant, World};
+use super::version_3::Device3;
+use crate::engine::{Location, Tenant, World};
 use crate::value::Scalar;
 
 #[derive(Deserialize)]
 pub(super) struct World2 {
-    devices: Vec<Device>,
+    devices: Vec<Device3>,
     locations: Vec<Location2>,
     tenants: Vec<Tenant>,
 }
@@ -29,7 +30,8 @@ pub(super) struct Location2 {
 impl World2 {
     pub fn upgrade(self) -> World {
         let locations = self.locations.into_iter().map(Location2::upgrade).collect();
-        World::of(self.devices, locations, self.tenants)
+        let devices = self.devices.into_iter().map(Device3::upgrade).collect();
+        World::of(devices, locations, self.tenants)
     }
 }
 

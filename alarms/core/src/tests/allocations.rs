@@ -71,6 +71,7 @@ fn a_reading_that_raises_nothing_allocates_nothing() {
                 location: LocationId(1),
                 location_name: "Hall".to_owned(),
                 time_zone: "UTC".to_owned(),
+                version: 1,
                 location_version: 1,
                 location_groups: Vec::new(),
             })

@@ -1,9 +1,9 @@
 //! Devices and locations that change, and devices that go.
 
-use schema::{Cause, Command, CommandBody, LocationId, Position, TenantId, TimestampMs};
+use schema::{Cause, Command, CommandBody, DeviceId, LocationId, Position, TenantId, TimestampMs};
 
 use super::harness::{START_MS, World, check};
-use crate::{Engine, EngineOptions};
+use crate::{DeviceDescription, Engine, EngineOptions};
 
 const PROFILE: &str = r#"
     name = "Pumps"
@@ -157,4 +157,55 @@ fn an_older_document_of_a_location_changes_nothing() {
     let mut out = Vec::new();
     world.engine.command(&command, cause, &mut out).unwrap();
     assert_eq!((out.len(), world.engine.snapshot()), (0, before));
+}
+
+#[test]
+fn an_older_document_of_a_device_changes_nothing() {
+    let mut world = World::new(&[PROFILE]);
+    assert_eq!(world.apply("1s pump t 85").1.len(), 1);
+    let changed = |version: u64, name: &str| CommandBody::DeviceChanged {
+        device: DeviceId(1),
+        version,
+        name: name.to_owned(),
+        device_type: Some("pump".to_owned()),
+    };
+    let tell = |world: &mut World, body: CommandBody| {
+        let command = Command { at: TimestampMs(START_MS + 2_000), tenant: TenantId(1), body };
+        let cause = Cause::Record { position: Position(9), row: 0 };
+        let mut out = Vec::new();
+        world.engine.command(&command, cause, &mut out).unwrap();
+        assert_eq!(out, []);
+    };
+    tell(&mut world, changed(3, "new"));
+    let bytes = world.engine.snapshot();
+    world.engine = Engine::restore(EngineOptions::default(), &bytes).unwrap();
+    tell(&mut world, changed(2, "old"));
+    assert_eq!(world.engine.snapshot(), bytes);
+
+    // Met by its document of version 3, after a change that it lags behind.
+    let described = |version: u64| DeviceDescription {
+        device: DeviceId(1),
+        name: "new".to_owned(),
+        device_type: Some("pump".to_owned()),
+        tenant: TenantId(1),
+        location: LocationId(1),
+        location_name: "Hall".to_owned(),
+        time_zone: "UTC".to_owned(),
+        version,
+        location_version: 1,
+        location_groups: Vec::new(),
+    };
+    let mut world = World::new(&[PROFILE]);
+    world.engine.meet(&described(3));
+    world.engine.advance(TimestampMs(START_MS + 2_000), &mut Vec::new());
+    let before = world.engine.snapshot();
+    tell(&mut world, changed(2, "old"));
+    assert_eq!(world.engine.snapshot(), before);
+    // What was kept of a device before it had a version is older than any.
+    let mut kept = serde_json::to_value(described(3)).unwrap();
+    kept.as_object_mut().unwrap().remove("version");
+    let mut world = World::new(&[PROFILE]);
+    world.engine.meet(&serde_json::from_value(kept).unwrap());
+    tell(&mut world, changed(1, "newer"));
+    assert_eq!(world.apply("3s newer t 85").1[0].description, "newer in Hall: 85");
 }

@@ -74,12 +74,13 @@ const REQUIRED: [&str; 59] = [
 ];
 
 /// Of the rows of "Time".
-const REQUIRED_OF_TIME: [&str; 8] = [
+const REQUIRED_OF_TIME: [&str; 9] = [
     "time-catching-up",
     "time-deadlines-first",
     "time-event-time",
     "time-late-readings",
     "time-lateness",
+    "time-of-system-keys",
     "time-repeated",
     "time-replay",
     "time-timers",

@@ -54,6 +54,7 @@ impl Driven {
                 location: LocationId(2),
                 location_name: "Hall 3".to_owned(),
                 time_zone: "Europe/Amsterdam".to_owned(),
+                version: 1,
                 location_version: 1,
                 location_groups: Vec::new(),
             })

@@ -183,6 +183,12 @@ impl Naive {
         let touched = |rule: &AlarmRule, own: bool, keys: &[(&'static str, Json)]| {
             keys.iter().any(|(key, _)| mentions(rule, key, own))
         };
+        // What the others that look on have said before comes before.
+        for owner in (0..self.devices.len()).filter(|owner| *owner != device) {
+            if self.copies_of(owner).iter().any(|rule| touched(rule, false, &fresh)) {
+                self.release(owner, at - 1);
+            }
+        }
         let mut affected = Vec::new();
         for rule in self.copies_of(device) {
             if touched(&rule, true, values) {
@@ -259,16 +265,14 @@ impl Naive {
     fn attribute(&mut self, scope: &Scope, key: &str, value: &Option<Json>, at: i64) {
         self.advance(at);
         let devices: Vec<usize> = match scope {
-            Scope::Shared(device) | Scope::Client(device) => {
-                self.fire(*device, None, at);
-                vec![*device]
-            }
+            Scope::Shared(device) | Scope::Client(device) => vec![*device],
             Scope::Location | Scope::Tenant => (0..self.devices.len()).collect(),
         };
         let mut affected = Vec::new();
         for device in devices {
             for rule in self.copies_of(device) {
                 if attributes_of(&rule).contains(&key) {
+                    self.release(device, at);
                     self.fire(device, Some(&rule.key), at);
                     affected.push((device, rule));
                 }
@@ -299,6 +303,7 @@ impl Naive {
             alarm.is_some_and(|alarm| alarm.number == number)
         };
         if active(self) {
+            self.release(device, at);
             self.fire(device, Some(rule), at);
         }
         match written {
@@ -318,6 +323,9 @@ impl Naive {
     /// Row 10.
     fn change_profile(&mut self, document: Option<AlarmProfile>, at: i64) {
         self.advance(at);
+        for device in 0..self.devices.len() {
+            self.release(device, at);
+        }
         let old = self.profile.take();
         let new = |key: &str| {
             document.iter().flat_map(|profile| &profile.rules).find(|rule| rule.key == key)

@@ -56,7 +56,8 @@ pub const MAX_LATENESS_MS: i64 = 24 * 3_600_000;
 /// the earliest is evaluated before its time, and counted.
 pub const MAX_HELD: usize = 10_000;
 
-/// Active alarms of one rule in a tenant where the rule sets no `max_active`.
+/// Active alarms of one rule that a partition has of a tenant, where the rule
+/// sets no `max_active`.
 pub const DEFAULT_MAX_ACTIVE: u32 = 100_000;
 
 /// How long a device must be silent before its deadlines fire by the clock,

@@ -2,7 +2,7 @@
 
 use alarms::AlarmOptions;
 use schema::{Device, DeviceId, DocumentBody, Location, LocationId};
-use store::alarms::AlarmQuery;
+use store::alarms::{AlarmQuery, AlarmRow};
 
 use crate::node::{FAR_MS, Node, PARTITIONS, Place};
 
@@ -65,7 +65,12 @@ async fn each_partition_says_so_and_none_stops() {
     let query = || AlarmQuery { limit: 100, ..AlarmQuery::default() };
     let alarms = node.store.alarms().alarms(query()).await.unwrap();
     let limits = alarms.iter().filter(|alarm| alarm.device.is_none());
-    assert_eq!((alarms.len(), limits.count()), (4, 2), "{alarms:#?}");
+    assert_eq!((alarms.len(), limits.clone().count()), (4, 2), "{alarms:#?}");
+    for place in [&here, &there] {
+        let named = format!("1 active alarms in partition {}, its limit", place.partition());
+        let says = |alarm: &AlarmRow| alarm.last_details["description"].to_string();
+        assert!(limits.clone().any(|alarm| says(alarm).contains(&named)), "{named}: {alarms:#?}");
+    }
 
     for place in [&here, &there] {
         node.append(place, place.record(&[(0, FAR_MS + 1_000, 60.5)])).await;

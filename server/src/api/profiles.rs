@@ -172,7 +172,8 @@ async fn list(
 /// Makes an alarm profile from TOML text. Answered once it is in force. It is for
 /// all devices of the tenant, or for those that are within all lists of its
 /// `applies_to`: `locations` (ids), `location_groups` (names, at most 256),
-/// `device_types` (names) and `devices` (ids).
+/// `device_types` (names) and `devices` (ids). A rule's `max_active` counts in
+/// each partition by itself, in one of which a location lies whole.
 #[utoipa::path(
     post,
     operation_id = "create_alarm_profile",

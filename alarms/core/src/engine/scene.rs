@@ -275,6 +275,10 @@ impl<'a> Scene<'a> {
         let at = TimestampMs(at);
         let id = identity::transition_id(originator, &rule, kind.as_str(), at, trigger.cause);
         let limit = self.rule.switches.max_active;
+        let place = match self.world.partition {
+            Some(partition) => format!("partition {partition}"),
+            None => "the partition".to_owned(),
+        };
         Transition {
             id,
             alarm: alarm.unwrap_or_else(|| identity::alarm_id(id)),
@@ -290,7 +294,7 @@ impl<'a> Scene<'a> {
             by: None,
             provenance: None,
             description: format!(
-                "Rule {} has {limit} active alarms, its limit; further ones are not raised until some are cleared",
+                "Rule {} has {limit} active alarms in {place}, its limit there; further ones of the locations in it are not raised until some are cleared",
                 self.rule.id.key
             ),
             values: vec![("max_active".into(), limit.into())],

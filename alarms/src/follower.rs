@@ -57,6 +57,7 @@ pub(crate) struct Follower {
     pub store: AlarmStore,
     pub commands: AlarmCommands,
     pub retry: Duration,
+    pub refused_repeat: Duration,
     pub carried: IntCounter,
     pub stopping: watch::Receiver<bool>,
 }
@@ -105,7 +106,8 @@ impl Follower {
             let tenants = self.directory.tenants(&query);
             for tenant in &tenants.items {
                 let settings = Some(&tenant.settings);
-                self.commands.settle_system_profile(TenantId(tenant.id), settings).await?;
+                let (id, repeat) = (TenantId(tenant.id), self.refused_repeat);
+                self.commands.settle_system_profile(id, settings, repeat).await?;
             }
             match tenants.next {
                 Some(next) => query.after = Some(next),
@@ -163,7 +165,8 @@ impl Follower {
                     let id = TenantId(change.id);
                     let tenant = self.directory.tenant(id);
                     let settings = tenant.as_ref().map(|tenant| &tenant.settings);
-                    self.commands.settle_system_profile(id, settings).await?
+                    let repeat = self.refused_repeat;
+                    self.commands.settle_system_profile(id, settings, repeat).await?
                 }
                 DocumentKind::Location => self.location(change, &mut records),
                 DocumentKind::Device => self.device(change, &mut records),

@@ -37,6 +37,9 @@ pub struct AlarmOptions {
     pub snapshot_interval_ms: u64,
     /// The pause before a failed write is tried again.
     pub retry_ms: u64,
+    /// The longest time from one reading that tells of a router's refused
+    /// messages to the next, while they go on.
+    pub refused_repeat_ms: u64,
 }
 
 impl Default for AlarmOptions {
@@ -50,6 +53,7 @@ impl Default for AlarmOptions {
             snapshot_rows: 2_000_000,
             snapshot_interval_ms: 30_000,
             retry_ms: 250,
+            refused_repeat_ms: 62_000,
         }
     }
 }
@@ -139,6 +143,7 @@ impl AlarmWorkers {
             store: store.alarms().clone(),
             commands: commands.clone(),
             retry: Duration::from_millis(options.retry_ms),
+            refused_repeat: Duration::from_millis(options.refused_repeat_ms),
             carried: metrics.carried.clone(),
             stopping: stopping.clone(),
         };

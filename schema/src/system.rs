@@ -58,9 +58,10 @@ pub struct SystemAlarms {
     pub offline: SystemAlarm,
     /// Connected, but silent for its limit and `delay_s` more.
     pub silent: SystemAlarm,
-    /// Publishes or parts of them are refused; over when none was for `delay_s`.
+    /// Publishes or parts of them are refused; over when none was for `delay_s`,
+    /// and at least for as long as refusals that go on are not told of again.
     pub refused: SystemAlarm,
-    /// Times are refused, so its clock seems wrong; over when none was for `delay_s`.
+    /// Times are refused, so its clock seems wrong; over as `refused` is.
     pub clock_wrong: SystemAlarm,
 }
 

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alarms::AlarmWorkers;
 use alarms::backtest::{BacktestOptions, Backtests};
+use alarms::{AlarmOptions, AlarmWorkers};
 use anyhow::Context as _;
 use ingest::recorder::Recorder;
 use ingest::{Broker, BrokerOptions, Presence, Submitter};
@@ -27,8 +27,8 @@ use crate::api::listener::{ConnectionLimits, HttpServer};
 use crate::api::metrics::ApiMetrics;
 use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
-use crate::api::{AppState, backtests};
 use crate::api::streams::Streams;
+use crate::api::{AppState, backtests};
 use crate::audit::{Audit, AuditTasks};
 use crate::config::{ApiConfig, Config, HistoryConfig, JournalConfig, MqttConfig};
 use crate::folder::{DataFolder, RunFile};
@@ -218,7 +218,8 @@ fn start_alarms(
     store: &Store,
     registry: &Registry,
 ) -> anyhow::Result<AlarmWorkers> {
-    let options = config.alarms.options();
+    let refused_repeat_ms = config.mqtt.presence.options().refused_repeat_ms();
+    let options = AlarmOptions { refused_repeat_ms, ..config.alarms.options() };
     AlarmWorkers::start(journal, store, &options, registry)
         .context("cannot start the alarm workers")
 }

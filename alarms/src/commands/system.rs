@@ -2,6 +2,7 @@
 //! tenant's settings, and carried to the partitions as every other.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use alarm_core::{check, parse_toml};
 use schema::{
@@ -20,9 +21,10 @@ impl AlarmCommands {
         &self,
         tenant: TenantId,
         settings: Option<&TenantSettings>,
+        refused_repeat: Duration,
     ) -> Result<bool, CommandError> {
         let known = self.store.system_profile(tenant).await?;
-        let source = settings.map(source);
+        let source = settings.map(|settings| source(settings, refused_repeat));
         if known.as_ref().map(|known| &known.source) == source.as_ref() {
             return Ok(false);
         }
@@ -60,14 +62,14 @@ impl AlarmCommands {
 }
 
 /// The profile as TOML text; the same settings give the same text.
-fn source(settings: &TenantSettings) -> String {
+fn source(settings: &TenantSettings, refused_repeat: Duration) -> String {
     let alarms = &settings.system_alarms;
     let mut text =
         "# Written by Baken from the tenant's settings.\nname = \"System alarms\"\n".to_owned();
     offline(&mut text, &alarms.offline);
     silent(&mut text, &alarms.silent);
-    refused(&mut text, &alarms.refused);
-    clock_wrong(&mut text, &alarms.clock_wrong);
+    refused(&mut text, &alarms.refused, refused_repeat);
+    clock_wrong(&mut text, &alarms.clock_wrong, refused_repeat);
     text
 }
 
@@ -143,9 +145,11 @@ fn silent(text: &mut String, alarm: &SystemAlarm) {
 }
 
 /// Over when nothing was refused for the delay; also where a restart has
-/// forgotten to say that nothing was.
-fn over(text: &mut String, alarm: &SystemAlarm, key: &str) {
-    let for_s = alarm.delay_s.max(1);
+/// forgotten to say that nothing was. What goes on being refused is told of at
+/// intervals only, so that a shorter delay would end the alarm and raise it anew
+/// with each.
+fn over(text: &mut String, alarm: &SystemAlarm, key: &str, refused_repeat: Duration) {
+    let for_s = u64::from(alarm.delay_s).max(refused_repeat.as_secs() + 1);
     line(text, format_args!("auto_clear_after = \"{for_s}s\""));
     line(text, format_args!("gap_breaks_duration = false"));
     line(
@@ -156,12 +160,12 @@ fn over(text: &mut String, alarm: &SystemAlarm, key: &str) {
     );
 }
 
-fn refused(text: &mut String, alarm: &SystemAlarm) {
+fn refused(text: &mut String, alarm: &SystemAlarm, repeat: Duration) {
     let description = format!(
         "Of router ${{device}} ${{{KEY_REFUSED}}} messages or parts of them were refused (${{{KEY_REFUSED_REASONS}}})"
     );
     if rule(text, alarm, "readings_refused", &description) {
-        over(text, alarm, KEY_REFUSED);
+        over(text, alarm, KEY_REFUSED, repeat);
         line(
             text,
             format_args!(
@@ -172,12 +176,12 @@ fn refused(text: &mut String, alarm: &SystemAlarm) {
     }
 }
 
-fn clock_wrong(text: &mut String, alarm: &SystemAlarm) {
+fn clock_wrong(text: &mut String, alarm: &SystemAlarm, repeat: Duration) {
     let description = format!(
         "The clock of router ${{device}} seems wrong: it is ${{{KEY_CLOCK_OFFSET}}} ms ahead of the server's"
     );
     if rule(text, alarm, "clock_wrong", &description) {
-        over(text, alarm, KEY_CLOCK_OFFSET);
+        over(text, alarm, KEY_CLOCK_OFFSET, repeat);
         line(
             text,
             format_args!(
@@ -194,6 +198,8 @@ mod tests {
 
     use super::*;
 
+    const REPEAT: Duration = Duration::from_millis(62_000);
+
     #[test]
     fn every_setting_gives_a_profile_that_is_in_order() {
         let mut settings = TenantSettings::default();
@@ -207,13 +213,29 @@ mod tests {
             ] {
                 (alarm.enabled, alarm.delay_s) = (enabled, delay_s);
             }
-            let text = source(&settings);
+            let text = source(&settings, REPEAT);
             let document = parse_toml(&text).unwrap_or_else(|report| panic!("{report:?}\n{text}"));
             let report = check(&document);
             assert!(report.errors.is_empty() && report.warnings.is_empty(), "{report:?}\n{text}");
             assert_eq!(document.rules.len(), if enabled { 4 } else { 0 }, "{text}");
         }
         settings.system_alarms = SystemAlarms::default();
-        assert_eq!(source(&settings), source(&TenantSettings::default()));
+        assert_eq!(source(&settings, REPEAT), source(&TenantSettings::default(), REPEAT));
+    }
+
+    #[test]
+    fn what_goes_on_being_refused_is_one_alarm_however_short_its_delay() {
+        let mut settings = TenantSettings::default();
+        for (delay_s, over_after) in [(0, "63s"), (62, "63s"), (900, "900s")] {
+            let alarms = &mut settings.system_alarms;
+            (alarms.refused.delay_s, alarms.clock_wrong.delay_s) = (delay_s, delay_s);
+            let text = source(&settings, REPEAT);
+            for place in [
+                format!("auto_clear_after = \"{over_after}\""),
+                format!("clear = {{ for = \"{over_after}\""),
+            ] {
+                assert_eq!(text.matches(&place).count(), 2, "{place} in {text}");
+            }
+        }
     }
 }

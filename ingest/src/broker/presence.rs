@@ -56,6 +56,16 @@ impl Default for PresenceOptions {
     }
 }
 
+impl PresenceOptions {
+    /// The longest time from one reading that tells of a router's refused
+    /// messages to the next, while they go on: what was refused just after one
+    /// waits for the interval, and each of the two waits to be looked at.
+    #[must_use]
+    pub fn refused_repeat_ms(&self) -> u64 {
+        self.refused_interval_ms.saturating_add(self.check_interval_ms.saturating_mul(2))
+    }
+}
+
 /// Whether a router can be reached, as far as the node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {

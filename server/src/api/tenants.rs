@@ -123,9 +123,10 @@ struct SystemAlarmsShown {
     /// Rule `router_silent`: connected, but silent for its limit and the delay.
     silent: SystemAlarmShown,
     /// Rule `readings_refused`: messages or parts of them are refused; over when
-    /// none was for the delay.
+    /// none was for the delay, and at least for the time after which refusals
+    /// that go on are told of again: 63 s unless `mqtt.presence` is set otherwise.
     refused: SystemAlarmShown,
-    /// Rule `clock_wrong`: times are refused; over when none was for the delay.
+    /// Rule `clock_wrong`: times are refused; over likewise.
     clock_wrong: SystemAlarmShown,
 }
 

@@ -345,6 +345,7 @@ impl AlarmConfig {
             snapshot_rows: self.snapshot_rows,
             snapshot_interval_ms: self.snapshot_interval_ms,
             retry_ms: self.retry_ms,
+            ..AlarmOptions::default()
         }
     }
 }

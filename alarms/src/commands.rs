@@ -217,6 +217,7 @@ impl AlarmCommands {
             return Err(CommandError::Already(state));
         }
         let target = AlarmTarget {
+            sequence: alarm.sequence,
             id,
             tenant: alarm.tenant,
             location: alarm.location,

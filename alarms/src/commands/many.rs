@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use schema::{
-    AlarmAction, AlarmId, Author, Command, CommandBody, PartitionId, Position, encode_commands,
+    AlarmAction, AlarmId, Author, Command, CommandBody, PartitionId, Position, TenantId,
+    encode_commands,
 };
-use store::alarms::{AlarmQuery, EventQuery};
+use store::alarms::{AlarmPlace, AlarmQuery, EventQuery};
 use tokio::time::Instant;
 
-use super::{AlarmCommands, CommandError, EFFECT_TIMEOUT, already, deed, now};
+use super::{AlarmCommands, CommandError, EFFECT_TIMEOUT, deed, now};
 
 /// The most alarms that one call acts on.
 pub const MAX_ACTED_ALARMS: usize = 10_000;
@@ -31,23 +32,26 @@ const COUNT_PAGE: usize = 1_000;
 /// What came of a deed on many alarms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ManyOutcome {
-    /// Alarms that the query was about, up to [`MAX_ACTED_ALARMS`].
+    /// Alarms that the query was about and for which there was something to do,
+    /// up to [`MAX_ACTED_ALARMS`].
     pub matched: usize,
     /// That the deed has changed.
     pub done: usize,
-    /// For which there was nothing to do, or nothing any more when it came.
+    /// For which there was nothing to do any more when it came.
     pub already: usize,
     /// For which the command is not durable, or has not taken effect in time.
     pub failed: usize,
     /// Why the first of those failed.
     pub reason: Option<String>,
-    /// There were more than the call may act on.
-    pub more_remain: bool,
+    /// The last one that was acted on, where there were more than the call may
+    /// act on: with it as the query's `after` the next call goes on.
+    pub next: Option<AlarmPlace>,
 }
 
 impl AlarmCommands {
-    /// Does something to all alarms that the query is about at this moment;
-    /// returns once it is done.
+    /// Does something to all alarms that the query is about at this moment and
+    /// for which there is something to do, behind its `after`; returns once it is
+    /// done.
     ///
     /// # Errors
     /// The store can't say which alarms there are. What fails later stands in
@@ -59,18 +63,17 @@ impl AlarmCommands {
         author: impl Into<Author>,
     ) -> Result<ManyOutcome, CommandError> {
         let author = author.into();
+        let tenant = query.tenant;
+        let Some(query) = not_yet(query, &action) else { return Ok(ManyOutcome::default()) };
         let mut targets = self.store.alarm_targets(query, MAX_ACTED_ALARMS + 1).await?;
         let more_remain = targets.len() > MAX_ACTED_ALARMS;
         targets.truncate(MAX_ACTED_ALARMS);
-        let matched = targets.len();
-        let mut outcome = ManyOutcome { matched, more_remain, ..ManyOutcome::default() };
+        let last = targets.last().filter(|_| more_remain);
+        let next = last.map(|it| AlarmPlace { sequence: it.sequence, severity: it.severity });
+        let mut outcome = ManyOutcome { matched: targets.len(), next, ..ManyOutcome::default() };
         let at = now();
         let mut by_partition: BTreeMap<PartitionId, Vec<Command>> = BTreeMap::new();
         for target in targets {
-            if already(target.status, target.is_shelved, &action).is_some() {
-                outcome.already += 1;
-                continue;
-            }
             let partition = self.partition_of(target.tenant, target.location);
             let command = deed(target, action.clone(), &author, at);
             by_partition.entry(partition).or_default().push(command);
@@ -96,7 +99,7 @@ impl AlarmCommands {
                 Err(error) => failed(ids.len(), error),
             }
         }
-        outcome.done = self.count_done(before, &sent, &action, &author).await?;
+        outcome.done = self.count_done(tenant, before, &sent, &action, &author).await?;
         outcome.already += sent.len() - outcome.done;
         Ok(outcome)
     }
@@ -127,6 +130,7 @@ impl AlarmCommands {
     /// How many of the alarms have an event of the deed since.
     async fn count_done(
         &self,
+        tenant: Option<TenantId>,
         before: u64,
         sent: &HashSet<AlarmId>,
         action: &AlarmAction,
@@ -136,6 +140,7 @@ impl AlarmCommands {
         let mut after = before;
         while !sent.is_empty() {
             let query = EventQuery {
+                tenant,
                 kinds: vec![kind_of_event(action).to_owned()],
                 actor: Some(author.by.to_string()),
                 after: Some(after),
@@ -152,6 +157,20 @@ impl AlarmCommands {
         }
         Ok(done.len())
     }
+}
+
+/// Those of the query's alarms for which there is something to do; none can be
+/// where it asks for others. So whoever calls again comes to what is left, and
+/// not to what is done.
+fn not_yet(mut query: AlarmQuery, action: &AlarmAction) -> Option<AlarmQuery> {
+    let (asked, needed) = match action {
+        AlarmAction::Acknowledge => (&mut query.acknowledged, false),
+        AlarmAction::Unacknowledge => (&mut query.acknowledged, true),
+        AlarmAction::Clear | AlarmAction::Shelve { .. } => (&mut query.active, true),
+        AlarmAction::Unshelve => (&mut query.shelved, true),
+        AlarmAction::Comment { .. } | AlarmAction::Assign { .. } => return Some(query),
+    };
+    (*asked.get_or_insert(needed) == needed).then_some(query)
 }
 
 fn ids(commands: &[Command]) -> Vec<AlarmId> {
@@ -171,5 +190,41 @@ fn kind_of_event(action: &AlarmAction) -> &'static str {
         AlarmAction::Unshelve => "alarm_unshelved",
         AlarmAction::Comment { .. } => "alarm_commented",
         AlarmAction::Assign { .. } => "alarm_assigned",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schema::TimestampMs;
+    use store::alarms::AlarmStatus;
+
+    use super::super::already;
+    use super::*;
+
+    #[test]
+    fn of_many_those_are_looked_up_that_one_by_one_would_not_be_refused() {
+        let actions = [
+            AlarmAction::Acknowledge,
+            AlarmAction::Unacknowledge,
+            AlarmAction::Clear,
+            AlarmAction::Shelve { until: TimestampMs(5) },
+            AlarmAction::Unshelve,
+            AlarmAction::Comment { text: "seen".to_owned() },
+            AlarmAction::Assign { to: None },
+        ];
+        for action in actions {
+            for bits in 0..8 {
+                let [active, acknowledged, shelved] = [0, 1, 2].map(|bit| bits >> bit & 1 == 1);
+                let query = AlarmQuery {
+                    active: Some(active),
+                    acknowledged: Some(acknowledged),
+                    shelved: Some(shelved),
+                    ..AlarmQuery::default()
+                };
+                let status = AlarmStatus { active, acknowledged };
+                let is_done = already(status, shelved, &action).is_some();
+                assert_eq!(not_yet(query, &action).is_none(), is_done, "{action:?} {bits:b}");
+            }
+        }
     }
 }

@@ -104,6 +104,8 @@ pub struct AlarmRow {
 /// What a command on an alarm needs to know of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlarmTarget {
+    /// Its place in the order of raising.
+    pub sequence: u64,
     pub id: AlarmId,
     pub tenant: TenantId,
     pub location: Option<LocationId>,
@@ -119,7 +121,7 @@ const ALARM_COLUMNS: &str = "sequence, id, tenant, location, device, profile, ru
     peak_details, updated_at, last_details, updates, cleared_at, cleared_reason, cleared_details, \
     acknowledged_at, acknowledged_by, assigned_to, shelved_until";
 
-const TARGET_COLUMNS: &str = "id, tenant, location, device, profile, rule, severity, active, \
+const TARGET_COLUMNS: &str = "sequence, id, tenant, location, device, profile, rule, severity, active, \
     acknowledged, shelved_until IS NOT NULL";
 
 impl AlarmRow {
@@ -148,8 +150,8 @@ impl AlarmStore {
         .await
     }
 
-    /// What the query is about at this moment, the last raised first and at most
-    /// `limit` of them.
+    /// What the query is about at this moment, the last raised first, behind its
+    /// `after` and at most `limit` of them.
     ///
     /// # Errors
     /// The database refuses.
@@ -159,7 +161,8 @@ impl AlarmStore {
         limit: usize,
     ) -> Result<Vec<AlarmTarget>, AlarmStoreError> {
         self.read(move |sql| {
-            let bounds = alarm_bounds(&query);
+            let query = AlarmQuery { order: AlarmOrder::Newest, ..query };
+            let (bounds, _) = page_bounds(&query);
             let statement = format!(
                 "SELECT {TARGET_COLUMNS} FROM alarms WHERE {} ORDER BY sequence DESC LIMIT {limit}",
                 bounds.clause(),
@@ -266,14 +269,15 @@ fn rule(row: &Row<'_>, first: usize) -> rusqlite::Result<RuleId> {
 
 fn target(row: &Row<'_>) -> rusqlite::Result<AlarmTarget> {
     Ok(AlarmTarget {
-        id: AlarmId(u128::from_be_bytes(row.get(0)?)),
-        tenant: TenantId(row.get(1)?),
-        location: row.get::<_, Option<u64>>(2)?.map(LocationId),
-        device: row.get::<_, Option<u64>>(3)?.map(DeviceId),
-        rule: rule(row, 4)?,
-        severity: known_severity(row, 6)?,
-        status: AlarmStatus { active: row.get(7)?, acknowledged: row.get(8)? },
-        is_shelved: row.get(9)?,
+        sequence: row.get(0)?,
+        id: AlarmId(u128::from_be_bytes(row.get(1)?)),
+        tenant: TenantId(row.get(2)?),
+        location: row.get::<_, Option<u64>>(3)?.map(LocationId),
+        device: row.get::<_, Option<u64>>(4)?.map(DeviceId),
+        rule: rule(row, 5)?,
+        severity: known_severity(row, 7)?,
+        status: AlarmStatus { active: row.get(8)?, acknowledged: row.get(9)? },
+        is_shelved: row.get(10)?,
     })
 }
 

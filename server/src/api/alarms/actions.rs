@@ -8,9 +8,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use schema::{AlarmAction, AlarmId, TimestampMs};
 use serde::{Deserialize, Serialize};
+use store::alarms::AlarmOrder;
 use utoipa::ToSchema;
 
-use super::filter::Filter;
+use super::filter::{Filter, cursor};
 use super::find;
 use crate::api::auth::Access;
 use crate::api::extract::{Json, Path};
@@ -53,13 +54,17 @@ pub struct Input {
     to: Option<String>,
 }
 
-/// A deed on all alarms that the filter leaves.
+/// A deed on all alarms that the filter leaves and for which there is something
+/// to do.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = AlarmActionOnMany)]
 pub struct ManyInput {
     /// As the query of the list, without its pages; `{}` means all alarms.
     filter: Filter,
+    /// What `next` of the call before said, with the same filter and deed; not
+    /// given for the first.
+    after: Option<String>,
     #[schema(inline)]
     action: Name,
     /// With `shelve`, and needed there: milliseconds since 1970, within a year.
@@ -74,26 +79,30 @@ pub struct ManyInput {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = AlarmActionOutcome)]
 pub struct Outcome {
-    /// Alarms that the filter left, up to the limit of a call: 10,000, those
-    /// that were raised last.
+    /// Alarms that the filter left and for which there was something to do, up to
+    /// the limit of a call: 10,000, those that were raised last.
     matched: usize,
     /// That the deed has changed.
     done: usize,
-    /// For which there was nothing to do.
+    /// For which there was nothing to do any more when it came to them.
     already: usize,
     /// For which it has not taken effect, though it may yet.
     failed: usize,
     /// Why the first of those failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// There are more than a call may act on: call again.
+    /// There are more than a call may act on: call again, with `next`.
     more_remain: bool,
+    /// Where there are more: give this as `after` to come to those behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 impl Outcome {
     fn of(outcome: ManyOutcome) -> Self {
-        let ManyOutcome { matched, done, already, failed, reason, more_remain } = outcome;
-        Self { matched, done, already, failed, reason, more_remain }
+        let ManyOutcome { matched, done, already, failed, reason, next } = outcome;
+        let next = next.map(|place| cursor(AlarmOrder::Newest, place));
+        Self { matched, done, already, failed, reason, more_remain: next.is_some(), next }
     }
 }
 
@@ -185,8 +194,10 @@ pub async fn act(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Does something to all alarms that the filter leaves at this moment, up to
-/// 10,000, each with its own transition and event.
+/// Does something to all alarms that the filter leaves at this moment and for
+/// which there is something to do, up to 10,000, each with its own transition
+/// and event. Past that the answer has a `next`: calls that give it on as `after`
+/// come to all of them, each once, the last raised first.
 #[utoipa::path(
     post,
     operation_id = "act_on_alarms",
@@ -206,9 +217,9 @@ pub async fn act_on_many(
     Json(input): Json<ManyInput>,
 ) -> ApiResult<Json<Outcome>> {
     const { assert!(MAX_ACTED_ALARMS == 10_000, "the documentation says so") };
-    let ManyInput { filter, action, until, text, to } = input;
+    let ManyInput { filter, after, action, until, text, to } = input;
     let action = checked(Input { action, until, text, to }, now_ms())?;
-    let query = filter.for_deed(&access)?;
+    let query = filter.for_deed(after.as_deref(), &access)?;
     let outcome = state.alarms.commands().act_on_many(query, action, access.author()).await?;
     Ok(Json(Outcome::of(outcome)))
 }

@@ -89,8 +89,9 @@ impl Filter {
         Ok(AlarmQuery { order, limit, after, ..self.all(access)? })
     }
 
-    /// All alarms that are meant, for a deed.
-    pub fn for_deed(self, access: &Access) -> ApiResult<AlarmQuery> {
+    /// All alarms that are meant, for a deed, behind those that a call before has
+    /// come to.
+    pub fn for_deed(self, after: Option<&str>, access: &Access) -> ApiResult<AlarmQuery> {
         let pages = [
             ("limit", self.limit.is_some()),
             ("after", self.after.is_some()),
@@ -98,10 +99,12 @@ impl Filter {
             ("total", self.total.is_some()),
         ];
         if let Some((field, _)) = pages.into_iter().find(|(_, given)| *given) {
-            let detail = "A deed is done to all alarms that the filter leaves; it has no pages.";
+            let detail = "A deed is done to all alarms that the filter leaves; it has no pages. \
+                          `after` stands beside the filter.";
             return Err(Problem::invalid(format!("filter.{field}"), detail));
         }
-        self.all(access)
+        let after = after.map(|text| place(AlarmOrder::Newest, text)).transpose()?;
+        Ok(AlarmQuery { after, ..self.all(access)? })
     }
 
     fn all(self, access: &Access) -> ApiResult<AlarmQuery> {
@@ -176,8 +179,12 @@ mod tests {
     fn a_deed_has_no_pages_and_a_wrong_filter_is_named() {
         let access = Access::of_installation();
         let filter = Filter { limit: Some(5), ..Filter::default() };
-        let problem = filter.for_deed(&access).unwrap_err();
+        let problem = filter.for_deed(None, &access).unwrap_err();
         assert_eq!(problem.field.as_deref(), Some("filter.limit"));
+        let problem = Filter::default().for_deed(Some("major:7"), &access).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("after"));
+        let query = Filter::default().for_deed(Some("7"), &access).unwrap();
+        assert_eq!(query.after.map(|place| place.sequence), Some(7));
         let filter = Filter { text: Some(String::new()), ..Filter::default() };
         assert_eq!(filter.page(&access).unwrap_err().field.as_deref(), Some("text"));
     }

@@ -1,9 +1,10 @@
 //! Alarms, what is done to them, and the audit history, on the command line.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Ask, What, milliseconds, query_string};
+use crate::client::ApiClient;
 use crate::command::ServerArgs;
 
 const ALARM_COLUMNS: [&str; 8] = [
@@ -120,7 +121,7 @@ pub(in super::super) struct DeedArgs {
     /// 32 hexadecimal digits
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     id: Option<String>,
-    /// All alarms that the filters leave, up to 10,000
+    /// All alarms that the filters leave, however many
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -235,10 +236,46 @@ fn deed(args: DeedArgs, mut body: Value) -> Ask {
         Some(id) => What::Do { path: format!("/alarms/{id}/actions"), body },
         None => {
             body["filter"] = filter.json();
-            What::Do { path: "/alarms/actions".to_owned(), body }
+            What::DoAll { path: "/alarms/actions", body }
         }
     };
     Ask { server, what }
+}
+
+/// Calls until the server has come to all alarms, and adds up what came of it.
+pub(super) async fn do_all(
+    client: &ApiClient,
+    path: &str,
+    mut body: Value,
+) -> anyhow::Result<Value> {
+    let counts = ["matched", "done", "already", "failed"];
+    let mut sums = [0u64; 4];
+    let mut reason = Value::Null;
+    loop {
+        let mut outcome = match client.post(path, &body).await {
+            Err(error) if sums[1] > 0 => {
+                let before = format!("{} alarms were acted on before", sums[1]);
+                return Err(anyhow::Error::new(error).context(before));
+            }
+            outcome => outcome?,
+        };
+        for (sum, name) in sums.iter_mut().zip(counts) {
+            *sum += outcome[name].as_u64().unwrap_or(0);
+        }
+        if reason.is_null() {
+            reason = outcome["reason"].take();
+        }
+        match outcome["next"].take() {
+            Value::Null => break,
+            next => body["after"] = next,
+        }
+    }
+    let counted = counts.into_iter().zip(sums.map(Value::from));
+    let mut all: Map<String, Value> = counted.map(|(name, sum)| (name.to_owned(), sum)).collect();
+    if !reason.is_null() {
+        all.insert("reason".to_owned(), reason);
+    }
+    Ok(Value::Object(all))
 }
 
 /// A time as the API takes it in a body; what is none is for the server to judge.

@@ -52,6 +52,11 @@ enum What {
         path: String,
         body: Value,
     },
+    /// Something that is done to many, a number of them in a call.
+    DoAll {
+        path: &'static str,
+        body: Value,
+    },
     /// A list that is a part of the answer.
     Part {
         path: String,
@@ -275,6 +280,10 @@ pub(super) fn run(ask: Ask, output: &mut Output) -> anyhow::Result<()> {
                 done if server.json => pretty(output, &done)?,
                 done => fields(&done, output)?,
             }
+        }
+        What::DoAll { path, body } => {
+            let done = runtime.block_on(alarms::do_all(&client, path, body))?;
+            if server.json { pretty(output, &done)? } else { fields(&done, output)? }
         }
         What::Part { path, part, columns } => {
             let found = runtime.block_on(client.get(&path))?;

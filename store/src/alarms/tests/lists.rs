@@ -71,6 +71,11 @@ async fn every_filter_leaves_what_it_says() {
     let targets = store.alarm_targets(all(), 7).await.unwrap();
     let newest: Vec<u128> = targets.iter().map(|target| target.id.0).collect();
     assert_eq!(newest, (24..=30).rev().collect::<Vec<u128>>());
+    let sequence = targets.last().unwrap().sequence;
+    let after = Some(AlarmPlace { sequence, severity: Severity::Indeterminate });
+    let targets = store.alarm_targets(AlarmQuery { after, ..all() }, 7).await.unwrap();
+    let next: Vec<u128> = targets.iter().map(|target| target.id.0).collect();
+    assert_eq!(next, (17..=23).rev().collect::<Vec<u128>>());
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use serde_json::Value as Json;
 
 use super::memory::Memory;
 use super::steps::{Deed, Scope, Step};
-use super::text::{attributes_of, conditions, keys_of, keys_of_condition, seconds};
+use super::text::{
+    attributes_of, conditions, has_system_time, is_of_system, keys_of, keys_of_condition, seconds,
+};
 
 /// How long a device must be silent before the clock counts for it.
 pub const GRACE: i64 = 2;
@@ -36,6 +38,16 @@ pub struct Device {
     /// Readings that wait for earlier ones.
     held: Vec<(i64, Vec<(&'static str, Json)>)>,
     received: i64,
+}
+
+/// Which rules of a device are meant.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    Rule(&'a str),
+    /// Those that have the device's time.
+    Own,
+    /// Those that have the server's.
+    System,
 }
 
 #[derive(Debug, Default)]
@@ -106,9 +118,15 @@ impl Naive {
 
     fn message(&mut self, device: usize, at: i64, received: i64, values: &[(&'static str, Json)]) {
         self.advance(received);
+        let of_system = |(key, _): &(&str, Json)| is_of_system(key);
+        let (system, own): (Vec<_>, Vec<_>) = values.iter().cloned().partition(of_system);
+        self.take_in(device, at, &system, true);
+        if own.is_empty() {
+            return;
+        }
         self.devices[device].received = self.clock;
         let held = &mut self.devices[device].held;
-        held.push((at, values.to_vec()));
+        held.push((at, own));
         held.sort_by_key(|(at, _)| *at);
         let newest = held.last().map_or(at, |(at, _)| *at);
         self.release(device, newest - self.lateness());
@@ -117,54 +135,83 @@ impl Naive {
     fn release(&mut self, device: usize, until: i64) {
         while self.devices[device].held.first().is_some_and(|(at, _)| *at <= until) {
             let (at, values) = self.devices[device].held.remove(0);
-            self.take_in(device, at, &values);
+            self.take_in(device, at, &values, false);
         }
     }
 
-    /// The clock: silent devices' deadlines fire, and what is held back for them;
-    /// the device first that has waited longest.
+    /// The clock: silent devices' deadlines fire, and what is held back for
+    /// them; the device first that has waited longest. For what the platform
+    /// says, a device need not be silent.
     fn advance(&mut self, clock: i64) {
         self.clock = self.clock.max(clock);
         let lateness = self.lateness();
-        let horizon = self.clock - GRACE - lateness;
+        let horizon = self.clock - GRACE;
         loop {
-            let wakes = (0..self.devices.len()).filter_map(|device| {
+            let own_wake = |device: usize| {
                 let Device { held, received, .. } = &self.devices[device];
                 let held = held.first().map(|(at, _)| *at);
-                let due = self.next_due(device, None, horizon).map(|(second, _)| second);
-                let first = held.into_iter().chain(due).min()?;
-                Some(((first + lateness).max(*received) + GRACE, device))
+                let due = self.next_due(device, Which::Own, horizon - lateness);
+                let first = held.into_iter().chain(due.map(|(second, _)| second)).min()?;
+                Some((first + lateness).max(*received) + GRACE).filter(|wake| *wake <= self.clock)
+            };
+            let system_wake = |device: usize| {
+                let due = self.next_due(device, Which::System, horizon);
+                due.map(|(second, _)| second + GRACE)
+            };
+            let wakes = (0..self.devices.len()).filter_map(|device| {
+                let wake = own_wake(device).into_iter().chain(system_wake(device)).min()?;
+                Some((wake, device))
             });
-            let Some((wake, device)) = wakes.min() else { return };
-            if wake > self.clock {
-                return;
+            let Some((_, device)) = wakes.min() else { return };
+            let is_silent = own_wake(device).is_some();
+            self.fire(device, Which::System, horizon);
+            if is_silent {
+                self.release(device, horizon - lateness);
+                self.fire(device, Which::Own, horizon - lateness);
             }
-            self.release(device, horizon);
-            self.fire(device, None, horizon);
         }
     }
 
-    /// The next deadline up to `until` of one rule, or all, of a device.
-    fn next_due(&self, device: usize, only: Option<&str>, until: i64) -> Option<(i64, String)> {
+    /// The next deadline up to `until` of one rule, or several, of a device.
+    fn next_due(&self, device: usize, which: Which<'_>, until: i64) -> Option<(i64, String)> {
         let rules = self.rules_of(device).into_iter();
-        let due =
-            rules.filter(|rule| only.is_none_or(|only| rule.key == only)).filter_map(|rule| {
-                let memory = self.memories.get(&(device, rule.key.clone()))?;
-                let second = self.deadline(device, rule, memory, until)?;
-                Some((second, rule.key.clone()))
-            });
+        let meant = |rule: &&AlarmRule| match which {
+            Which::Rule(key) => rule.key == key,
+            Which::Own => !has_system_time(rule),
+            Which::System => has_system_time(rule),
+        };
+        let due = rules.filter(meant).filter_map(|rule| {
+            let memory = self.memories.get(&(device, rule.key.clone()))?;
+            let second = self.deadline(device, rule, memory, until)?;
+            Some((second, rule.key.clone()))
+        });
         due.min_by_key(|(second, _)| *second)
     }
 
-    /// Fires the deadlines up to `until` of one rule, or all, of a device.
-    fn fire(&mut self, device: usize, only: Option<&str>, until: i64) {
-        while let Some((second, key)) = self.next_due(device, only, until) {
+    /// Fires the deadlines up to `until` of one rule, or several, of a device.
+    fn fire(&mut self, device: usize, which: Which<'_>, until: i64) {
+        while let Some((second, key)) = self.next_due(device, which, until) {
             let rule = self.rule(&key).cloned().expect("a rule that is due is there");
             self.round(device, &rule, second, false);
         }
     }
 
-    fn take_in(&mut self, device: usize, at: i64, values: &[(&'static str, Json)]) {
+    /// What came before something is done to a rule.
+    fn catch_up(&mut self, device: usize, rule: &AlarmRule, at: i64) {
+        if !has_system_time(rule) {
+            self.release(device, at);
+        }
+        self.fire(device, Which::Rule(&rule.key), at);
+    }
+
+    /// What is `of_system` moves only the rules that it touches.
+    fn take_in(
+        &mut self,
+        device: usize,
+        at: i64,
+        values: &[(&'static str, Json)],
+        of_system: bool,
+    ) {
         let known = &self.devices[device].readings;
         let is_fresh = |(key, value): &&(&'static str, Json)| {
             let last = known.get(*key).and_then(|all| all.last());
@@ -184,7 +231,7 @@ impl Naive {
             keys.iter().any(|(key, _)| mentions(rule, key, own))
         };
         // What the others that look on have said before comes before.
-        for owner in (0..self.devices.len()).filter(|owner| *owner != device) {
+        for owner in (0..self.devices.len()).filter(|owner| *owner != device && !of_system) {
             if self.copies_of(owner).iter().any(|rule| touched(rule, false, &fresh)) {
                 self.release(owner, at - 1);
             }
@@ -207,9 +254,11 @@ impl Naive {
                 }
             }
         }
-        self.fire(device, None, at);
+        if !of_system {
+            self.fire(device, Which::Own, at);
+        }
         for (owner, rule) in &affected {
-            self.fire(*owner, Some(&rule.key), at);
+            self.fire(*owner, Which::Rule(&rule.key), at);
         }
         self.put(device, at, &fresh);
         for (owner, rule) in affected {
@@ -272,8 +321,7 @@ impl Naive {
         for device in devices {
             for rule in self.copies_of(device) {
                 if attributes_of(&rule).contains(&key) {
-                    self.release(device, at);
-                    self.fire(device, Some(&rule.key), at);
+                    self.catch_up(device, &rule, at);
                     affected.push((device, rule));
                 }
             }
@@ -302,9 +350,8 @@ impl Naive {
             let alarm = memory.and_then(|memory| memory.alarm.as_ref());
             alarm.is_some_and(|alarm| alarm.number == number)
         };
-        if active(self) {
-            self.release(device, at);
-            self.fire(device, Some(rule), at);
+        if let Some(written) = written.as_ref().filter(|_| active(self)) {
+            self.catch_up(device, written, at);
         }
         match written {
             Some(written) if active(self) => self.do_to_active(device, &written, deed, at),
@@ -342,7 +389,7 @@ impl Naive {
         self.profile = old;
         for device in 0..self.devices.len() {
             for rule in gone.iter().chain(changed.iter().map(|(old, _)| old)) {
-                self.fire(device, Some(&rule.key), at);
+                self.fire(device, Which::Rule(&rule.key), at);
             }
         }
         for device in 0..self.devices.len() {

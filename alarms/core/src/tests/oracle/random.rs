@@ -8,6 +8,8 @@ use schema::{
 
 /// Keys with numbers, one with texts, and one with booleans.
 pub const NUMBERS: [&str; 3] = ["a", "b", "c"];
+/// What the platform itself says, in numbers.
+pub const SYSTEM: &str = "$baken.n";
 pub const TEXT: &str = "s";
 pub const BOOLEAN: &str = "g";
 pub const TEXTS: [&str; 4] = ["run", "fault 7", "fault", ""];
@@ -89,7 +91,7 @@ fn text_leaf(rng: &mut StdRng) -> Filter {
 }
 
 fn number_leaf(rng: &mut StdRng) -> Filter {
-    let key = pick(rng, &NUMBERS);
+    let key = if rng.random_bool(0.05) { SYSTEM } else { pick(rng, &NUMBERS) };
     let pair = |rng: &mut StdRng| {
         let low = rng.random_range(0..6);
         let high = low + rng.random_range(0..5);
@@ -194,7 +196,7 @@ fn random_rule(rng: &mut StdRng, flavour: Flavour, key: &str) -> AlarmRule {
     let clear_by_severity = if by_severity { each(rng) } else { Default::default() };
     let own_clear = !by_severity || rng.random_bool(0.5);
     let max_active = rng.random_bool(0.3);
-    AlarmRule {
+    let mut rule = AlarmRule {
         key: key.to_owned(),
         raise,
         clear: own_clear.then(|| random_condition(rng, flavour)),
@@ -215,7 +217,31 @@ fn random_rule(rng: &mut StdRng, flavour: Flavour, key: &str) -> AlarmRule {
         max_active: max_active.then(|| rng.random_range(1..3)),
         reacknowledge_on_escalation: rng.random_bool(0.3),
         ..AlarmRule::default()
+    };
+    if rng.random_bool(0.15) {
+        let all = rule.raise.values_mut().chain(rule.clear_by_severity.values_mut());
+        all.chain(&mut rule.clear).for_each(of_system);
     }
+    rule
+}
+
+/// The same condition over the platform's key alone.
+fn of_system(condition: &mut Condition) {
+    condition.key.iter_mut().for_each(rename);
+    condition.when.iter_mut().for_each(filter_of_system);
+}
+
+fn filter_of_system(filter: &mut Filter) {
+    filter.key.iter_mut().for_each(rename);
+    if let Some(Operand::Reference(reference)) = &mut filter.value {
+        reference.key.iter_mut().for_each(rename);
+    }
+    filter.all.iter_mut().chain(&mut filter.any).flatten().for_each(filter_of_system);
+}
+
+fn rename(key: &mut String) {
+    let device = key.split_once('/').map(|(device, _)| format!("{device}/"));
+    *key = format!("{}{SYSTEM}", device.unwrap_or_default());
 }
 
 pub fn random_profile(rng: &mut StdRng, flavour: Flavour) -> AlarmProfile {

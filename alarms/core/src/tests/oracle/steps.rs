@@ -7,7 +7,7 @@ use schema::AlarmProfile;
 use serde_json::Value as Json;
 
 use super::random::{
-    ATTRIBUTES, BOOLEAN, Flavour, NUMBERS, RULES, TEXT, TEXTS, edited, pick, random_profile,
+    ATTRIBUTES, BOOLEAN, Flavour, NUMBERS, RULES, SYSTEM, TEXT, TEXTS, edited, pick, random_profile,
 };
 
 /// When a buffered case is received.
@@ -89,6 +89,15 @@ fn message(rng: &mut StdRng, flavour: Flavour, at: i64, calm: bool) -> Option<St
     let device = rng.random_range(0..flavour.devices);
     let late = if rng.random_bool(0.15) { rng.random_range(0..8) } else { 0 };
     let mut values = Vec::new();
+    if rng.random_bool(0.15) {
+        // Mostly alone, and at the server's time.
+        values.push((SYSTEM, value(rng, SYSTEM)));
+        if rng.random_bool(0.8) {
+            let at = if flavour.buffered && rng.random_bool(0.5) { LATER } else { at };
+            let received = if flavour.buffered { LATER } else { at };
+            return Some(Step::Message { device, at: (at - late).max(0), received, values });
+        }
+    }
     for key in NUMBERS.into_iter().chain([TEXT, BOOLEAN]) {
         let share = if NUMBERS.contains(&key) { 0.5 } else { 0.2 };
         if rng.random_bool(share) {

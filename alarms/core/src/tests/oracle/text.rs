@@ -72,6 +72,16 @@ pub fn keys_of(rule: &AlarmRule) -> Vec<&str> {
     conditions(rule).into_iter().flat_map(|(_, condition)| keys_of_condition(condition)).collect()
 }
 
+/// True when the platform itself writes a key, at the server's time.
+pub fn is_of_system(key: &str) -> bool {
+    key.rsplit('/').next().is_some_and(|own| own.starts_with("$baken."))
+}
+
+/// True when a rule looks at nothing else.
+pub fn has_system_time(rule: &AlarmRule) -> bool {
+    keys_of(rule).into_iter().all(is_of_system)
+}
+
 pub fn attributes_of(rule: &AlarmRule) -> Vec<&str> {
     let leaves = conditions(rule).into_iter().flat_map(|(_, condition)| leaves(condition));
     leaves

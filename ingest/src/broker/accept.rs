@@ -285,9 +285,9 @@ async fn admit(
 }
 
 /// Takes a connection out of the registry again unless it came to a session.
-struct Registered<'a> {
-    node: &'a Node,
-    handle: Option<Arc<Handle>>,
+pub(super) struct Registered<'a> {
+    pub(super) node: &'a Node,
+    pub(super) handle: Option<Arc<Handle>>,
 }
 
 impl Registered<'_> {
@@ -301,6 +301,9 @@ impl Drop for Registered<'_> {
         if let Some(handle) = self.handle.take() {
             handle.mailbox.close();
             self.node.registry.remove(&handle);
+            // Who looked meanwhile has taken the router for connected.
+            let router = RouterId(handle.router.id);
+            self.node.ledger.look_again(router, Node::now().wall);
         }
     }
 }

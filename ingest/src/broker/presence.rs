@@ -12,6 +12,8 @@
 mod ledger;
 mod statement;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -148,6 +150,8 @@ impl Presence {
             started_at: Node::now().wall,
             silent: Default::default(),
             refused: Default::default(),
+            came: Default::default(),
+            limits_changed: Default::default(),
             stopping,
         };
         let task = Mutex::new(Some(tokio::spawn(task.run())));

@@ -23,6 +23,13 @@ pub(super) struct Edge {
     pub cause: Option<End>,
 }
 
+impl Edge {
+    /// The router came or went; else it is only to be looked at.
+    fn is_of_connection(&self) -> bool {
+        self.came_at.is_some() || self.cause.is_some()
+    }
+}
+
 /// What was refused of a router since it was last said.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
@@ -73,7 +80,16 @@ impl Ledger {
     pub(crate) fn changed(&self, router: RouterId, at: TimestampMs) {
         if self.is_on() {
             self.are_limits_stale.store(true, Ordering::Release);
-            self.put_back(router, Edge { at, came_at: None, cause: None });
+            self.look_again(router, at);
+        }
+    }
+
+    /// The router may stand otherwise, without a session that has come or gone.
+    pub(crate) fn look_again(&self, router: RouterId, at: TimestampMs) {
+        if self.is_on() {
+            let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+            edges.entry(router).or_insert(Edge { at, came_at: None, cause: None });
+            drop(edges);
             self.wake.notify_one();
         }
     }
@@ -91,10 +107,23 @@ impl Ledger {
         std::mem::take(&mut *self.edges.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// An edge to be looked at again, unless there is a newer one.
+    /// An edge to be looked at again. Of a newer one that is there it keeps that
+    /// the router came before, and stands in place of one that only says that the
+    /// document has changed.
     pub(super) fn put_back(&self, router: RouterId, edge: Edge) {
         let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
-        edges.entry(router).or_insert(edge);
+        let newer = edges.entry(router).or_insert(edge);
+        if newer.is_of_connection() {
+            newer.came_at = newer.came_at.or(edge.came_at);
+        } else {
+            *newer = edge;
+        }
+    }
+
+    /// Whether the router has come or gone and that was not taken yet.
+    pub(super) fn has_moved(&self, router: RouterId) -> bool {
+        let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+        edges.get(&router).is_some_and(Edge::is_of_connection)
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -1,15 +1,44 @@
 //! What is said of a router, as rows of its own device.
 
+use std::sync::Arc;
+
 use schema::{
     DeviceId, KEY_CLOCK_OFFSET, KEY_CONNECTED, KEY_DISCONNECT_CAUSE, KEY_DISCONNECTED_SINCE,
-    KEY_ENABLED, KEY_REFUSED, KEY_REFUSED_REASONS, KEY_SILENT, KEY_SILENT_SINCE, TimestampMs,
-    Value,
+    KEY_ENABLED, KEY_REFUSED, KEY_REFUSED_REASONS, KEY_SILENT, KEY_SILENT_SINCE, Router, RouterId,
+    TimestampMs, Value,
 };
+use store::Entry;
 
 use super::super::session::{End, Refusal};
 use super::Known;
 use super::ledger::Refused;
-use crate::batch::{KeyId, KeyTable, Rows};
+use crate::batch::{KeyId, KeyTable, Rows, SubmitError};
+
+/// Why something could not be said yet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SayError {
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    #[error("what was said before cannot be read: {0}")]
+    History(#[from] store::history::HistoryError),
+}
+
+/// What came of statements that were to be said together.
+pub(super) struct Said {
+    /// The routers of those that are durable, in their order.
+    pub routers: Vec<RouterId>,
+    /// Why the first of the others is not.
+    pub error: Option<SayError>,
+}
+
+/// What is to be said of one router, and how it stands then.
+pub(super) struct Statement {
+    pub router: RouterId,
+    pub entry: Arc<Entry<Router>>,
+    pub rows: Rows,
+    /// None where only what was refused is told.
+    pub after: Option<Known>,
+}
 
 /// The platform's keys as the batcher numbers them; no tenant's quota counts them.
 #[derive(Debug)]
@@ -126,6 +155,19 @@ fn local_time(at: TimestampMs, zone: &str) -> String {
     time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
+/// The time that [`local_time`] told, to the second; none where the location's
+/// zone is another by now.
+pub(super) fn told_time(text: &str, zone: &str) -> Option<TimestampMs> {
+    let (civil, _) = text.rsplit_once(' ')?;
+    let civil = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", civil).ok()?;
+    let tz = jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    // An hour comes twice where the clock is put back; the zone's name tells which.
+    let times = tz.to_ambiguous_timestamp(civil);
+    let times = [times.earlier().ok()?, times.later().ok()?];
+    let mut times = times.map(|time| TimestampMs(time.as_millisecond())).into_iter();
+    times.find(|at| local_time(*at, zone) == text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +178,18 @@ mod tests {
         let at = TimestampMs(1_795_262_400_000);
         assert_eq!(local_time(at, "Europe/Amsterdam"), "2026-11-21 13:00:00 CET");
         assert_eq!(local_time(at, "no such zone"), "2026-11-21 12:00:00 UTC");
+    }
+
+    #[test]
+    fn a_time_that_was_told_is_read_back_to_the_second() {
+        let zone = "Europe/Amsterdam";
+        // In summer, twice in the hour that comes twice, and in winter.
+        for at in [1_782_000_000_000, 1_792_888_200_000, 1_792_891_800_000, 1_795_262_400_000] {
+            let text = local_time(TimestampMs(at + 456), zone);
+            assert_eq!(told_time(&text, zone), Some(TimestampMs(at)), "{text}");
+            assert_eq!(told_time(&text, "Asia/Tokyo"), None, "{text}");
+        }
+        assert_eq!(told_time("at noon", zone), None);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use schema::{
-    KEY_CONNECTED, KEY_ENABLED, KEY_REFUSED, KEY_SILENT, Location, Position, RecordKind, Router,
-    RouterId, TimestampMs, partition_of,
+    KEY_CONNECTED, KEY_ENABLED, KEY_REFUSED, KEY_SILENT, KEY_SILENT_SINCE, Location, Position,
+    RecordKind, Router, RouterId, TimestampMs, partition_of,
 };
 use store::directory::MAX_PAGE;
 use store::history::{Reading, ReadingValue};
@@ -18,9 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use super::super::node::Node;
 use super::super::session::End;
 use super::ledger::{Edge, Refused};
-use super::statement::Keys;
+use super::statement::{Keys, Said, SayError, Statement, told_time};
 use super::{Known, Metrics, PresenceOptions, Shared};
-use crate::batch::{Rows, Submission, SubmitError};
+use crate::batch::{Rows, Submission};
 use crate::recorder::Recorder;
 
 /// How long edges are gathered after the first, so that a storm shares records.
@@ -31,24 +31,6 @@ const MAX_CHUNK: usize = 4_096;
 
 /// The pause in which the recorder is waited for at the start.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
-
-/// Why something could not be said yet.
-#[derive(Debug, thiserror::Error)]
-enum SayError {
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    #[error("what was said before cannot be read: {0}")]
-    History(#[from] store::history::HistoryError),
-}
-
-/// What is to be said of one router, and how it stands then.
-struct Statement {
-    router: RouterId,
-    entry: Arc<Entry<Router>>,
-    rows: Rows,
-    /// None where only what was refused is told.
-    after: Option<Known>,
-}
 
 /// What was said last of a router's refused messages.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +51,10 @@ pub(super) struct Task {
     pub silent: HashSet<RouterId>,
     /// Routers of which messages were refused a short time ago.
     pub refused: HashMap<RouterId, Told>,
+    /// Routers that were connected since the start, until its grace is over.
+    pub came: HashSet<RouterId>,
+    /// Routers whose silent limit has changed since silence was looked for.
+    pub limits_changed: HashSet<RouterId>,
     pub stopping: watch::Receiver<bool>,
 }
 
@@ -132,11 +118,16 @@ impl Task {
     }
 
     /// What was said of a router in the life of an earlier process.
-    async fn recall(&mut self, id: RouterId, router: &Router) -> Result<Option<Known>, SayError> {
+    pub(super) async fn recall(
+        &mut self,
+        id: RouterId,
+        router: &Router,
+    ) -> Result<Option<Known>, SayError> {
         if let Some(known) = self.shared.known.get(&id) {
             return Ok(Some(*known));
         }
-        let keys = [KEY_CONNECTED, KEY_ENABLED, KEY_SILENT, KEY_REFUSED].map(str::to_owned);
+        let keys = [KEY_CONNECTED, KEY_ENABLED, KEY_SILENT, KEY_SILENT_SINCE, KEY_REFUSED];
+        let keys = keys.map(str::to_owned);
         let said = self.history.latest(router.device, Some(keys.to_vec())).await?;
         let find = |key: &str| said.iter().find(|reading| reading.key == key);
         let is = |reading: &Reading| reading.value == ReadingValue::Boolean(true);
@@ -145,14 +136,25 @@ impl Task {
         }
         let Some(connected) = find(KEY_CONNECTED) else { return Ok(None) };
         let silent = find(KEY_SILENT).filter(|reading| is(reading));
-        if silent.is_some() {
+        let silent_since = silent.map(|silent| {
+            let place = self.place(router);
+            let since = match find(KEY_SILENT_SINCE).map(|reading| &reading.value) {
+                Some(ReadingValue::Text(text)) => {
+                    place.and_then(|it| told_time(text, &it.time_zone))
+                }
+                _ => None,
+            };
+            // The limit was over by then.
+            since.unwrap_or(silent.observed_at)
+        });
+        if silent_since.is_some() {
             self.silent.insert(id);
         }
         let known = Known {
             connected: is(connected),
             enabled: find(KEY_ENABLED).is_some_and(is),
             since: connected.observed_at,
-            silent_since: silent.map(|reading| reading.observed_at),
+            silent_since,
             said_at: said.iter().map(|it| it.observed_at).max().unwrap_or(connected.observed_at),
         };
         self.shared.known.insert(id, known);
@@ -160,7 +162,7 @@ impl Task {
     }
 
     /// Says of all that came or went how they stand now.
-    async fn take_edges(&mut self) -> Result<(), SayError> {
+    pub(super) async fn take_edges(&mut self) -> Result<(), SayError> {
         let mut edges = self.shared.node.ledger.take_edges().into_iter();
         loop {
             let chunk: Vec<(RouterId, Edge)> = edges.by_ref().take(MAX_CHUNK).collect();
@@ -189,9 +191,15 @@ impl Task {
             let connected_at = handles.iter().map(|handle| handle.connected_at).min();
             let at = connected_at.unwrap_or(edge.at);
             let connected = connected_at.is_some();
+            if (connected || edge.came_at.is_some()) && !self.is_settled() {
+                self.came.insert(*id);
+            }
             // One that was connected when the node went down may yet come back.
-            let may_come = !connected && edge.cause.is_none() && !self.is_settled();
-            if let (false, Some(came_at)) = (connected, edge.came_at) {
+            let may_come =
+                !connected && edge.cause.is_none() && !self.is_settled() && !self.came.contains(id);
+            // Where the going could not be said, the coming was perhaps.
+            let came_at = edge.came_at.filter(|at| before.is_none_or(|known| known.said_at < *at));
+            if let (false, Some(came_at)) = (connected, came_at) {
                 // It came and went before either was said.
                 let came = self.stand(*id, Arc::clone(&entry), before, (true, came_at), None);
                 before = came.as_ref().map_or(before, |came| came.after);
@@ -201,7 +209,7 @@ impl Task {
                 statements.extend(self.stand(*id, entry, before, (connected, at), edge.cause));
             }
         }
-        self.say(statements).await
+        self.say_all(statements).await
     }
 
     fn is_settled(&self) -> bool {
@@ -234,6 +242,8 @@ impl Task {
             return None;
         }
         let moved = before.is_none_or(|known| known.connected != connected);
+        // It came long before its document changed.
+        let at = if connected && !moved { Node::now().wall } else { at };
         let said_at = at.max(before.map_or(at, |known| TimestampMs(known.said_at.0 + 1)));
         let after = Known {
             connected,
@@ -248,9 +258,14 @@ impl Task {
         Some(Statement { router: id, entry, rows, after: Some(after) })
     }
 
-    /// Makes statements durable, and remembers them once they are.
-    async fn say(&mut self, statements: Vec<Statement>) -> Result<(), SayError> {
+    async fn say_all(&mut self, statements: Vec<Statement>) -> Result<(), SayError> {
+        self.say(statements).await.error.map_or(Ok(()), Err)
+    }
+
+    /// Makes statements durable, and remembers those that are.
+    pub(super) async fn say(&mut self, statements: Vec<Statement>) -> Said {
         let node = Arc::clone(&self.shared.node);
+        let mut said = Said { routers: Vec::with_capacity(statements.len()), error: None };
         let mut completions = Vec::with_capacity(statements.len());
         for Statement { router, entry, rows, after } in statements {
             let partition = partition_of(entry.tenant, entry.location, node.journal.partitions());
@@ -262,16 +277,21 @@ impl Task {
                 kind: RecordKind::Readings,
                 rows,
             };
-            completions.push((
-                router,
-                after,
-                count,
-                node.submitter.submit(partition, submission).await?,
-            ));
+            match node.submitter.submit(partition, submission).await {
+                Ok(completion) => completions.push((router, after, count, completion)),
+                Err(error) => {
+                    said.error = Some(error.into());
+                    break;
+                }
+            }
         }
         for (router, after, count, completion) in completions {
-            completion.await?;
+            if let Err(error) = completion.await {
+                said.error.get_or_insert(error.into());
+                continue;
+            }
             self.metrics.rows.inc_by(count);
+            said.routers.push(router);
             let Some(after) = after else { continue };
             self.shared.known.insert(router, after);
             match after.silent_since {
@@ -280,7 +300,7 @@ impl Task {
             };
         }
         self.metrics.silent.set(i64::try_from(self.silent.len()).unwrap_or(i64::MAX));
-        Ok(())
+        said
     }
 
     /// What time alone brings about.
@@ -294,16 +314,20 @@ impl Task {
     }
 
     /// The silent limits of all connections, as the directory has them now.
-    fn renew_limits(&self) {
-        let node = &self.shared.node;
+    fn renew_limits(&mut self) {
+        let (node, changed) = (&self.shared.node, &mut self.limits_changed);
         node.registry.for_each(|handle| {
-            if let Some(router) = node.directory.router(RouterId(handle.router.id)) {
-                handle.set_silent_after(node.silent_after_ms(&router));
+            let id = RouterId(handle.router.id);
+            let Some(router) = node.directory.router(id) else { return };
+            let limit_ms = node.silent_after_ms(&router);
+            if handle.silent_after_ms() != limit_ms {
+                handle.set_silent_after(limit_ms);
+                changed.insert(id);
             }
         });
     }
 
-    async fn look_for_silence(&mut self) -> Result<(), SayError> {
+    pub(super) async fn look_for_silence(&mut self) -> Result<(), SayError> {
         let now = Node::now().wall;
         let mut changed = Vec::new();
         self.shared.node.registry.for_each_router(|router, handles| {
@@ -321,7 +345,14 @@ impl Task {
                 // Only of one that is said to be connected.
                 let before = self.shared.known.get(&id).filter(|known| known.connected)?;
                 let silent_since = (due <= now).then_some(heard);
-                let at = if silent_since.is_some() { due } else { heard };
+                let at = match silent_since {
+                    // By the limit of before it was not silent until now, ...
+                    Some(_) if self.limits_changed.contains(&id) => now,
+                    Some(_) => due,
+                    // ... or was, and nothing was heard of it since.
+                    None if before.silent_since.is_some_and(|since| heard <= since) => now,
+                    None => heard,
+                };
                 let said_at = at.max(TimestampMs(before.said_at.0 + 1));
                 let after = Known { silent_since, said_at, ..*before };
                 let zone = self.place(&entry)?;
@@ -330,8 +361,9 @@ impl Task {
                 Some(Statement { router: id, entry, rows, after: Some(after) })
             });
             let statements = statements.collect();
-            self.say(statements).await?;
+            self.say_all(statements).await?;
         }
+        self.limits_changed.clear();
         Ok(())
     }
 
@@ -356,15 +388,10 @@ impl Task {
                 keys.refused(router.device, refused)
             };
             let statements = self.of_routers(&chunk, rows);
-            if let Err(error) = self.say(statements).await {
-                for (id, refused) in chunk.into_iter().chain(due) {
-                    self.shared.node.ledger.add_refused(id, &refused);
-                }
+            let said = self.say(statements).await;
+            if let Err(error) = self.note_told(chunk, said, now) {
+                due.for_each(|(id, refused)| self.shared.node.ledger.add_refused(id, &refused));
                 return Err(error);
-            }
-            for (id, refused) in chunk {
-                let clock_offset = refused.clock_offset_ms.is_some();
-                self.refused.insert(id, Told { at: now, clock_offset });
             }
         }
         let at = Node::now().wall;
@@ -373,7 +400,7 @@ impl Task {
                 keys.none_refused(router.device, at, told.clock_offset)
             };
             let statements = self.of_routers(chunk, rows);
-            self.say(statements).await?;
+            self.say_all(statements).await?;
             for (id, _) in chunk {
                 self.refused.remove(id);
             }
@@ -381,8 +408,28 @@ impl Task {
         Ok(())
     }
 
+    /// Remembers of which routers it was told what was refused; of the others it
+    /// is still to be told.
+    pub(super) fn note_told(
+        &mut self,
+        chunk: Vec<(RouterId, Refused)>,
+        said: Said,
+        now: Instant,
+    ) -> Result<(), SayError> {
+        let routers: HashSet<RouterId> = said.routers.into_iter().collect();
+        for (id, refused) in chunk {
+            if said.error.is_none() || routers.contains(&id) {
+                let clock_offset = refused.clock_offset_ms.is_some();
+                self.refused.insert(id, Told { at: now, clock_offset });
+            } else {
+                self.shared.node.ledger.add_refused(id, &refused);
+            }
+        }
+        said.error.map_or(Ok(()), Err)
+    }
+
     /// A statement for each router that is still there.
-    fn of_routers<T>(
+    pub(super) fn of_routers<T>(
         &self,
         routers: &[(RouterId, T)],
         rows: impl Fn(&Keys, &Router, &T) -> Rows,
@@ -397,8 +444,15 @@ impl Task {
 
     /// The start's grace is over: who was connected before and has not come back
     /// has been away since the node started.
-    async fn settle(&mut self) -> Result<(), SayError> {
+    pub(super) async fn settle(&mut self) -> Result<(), SayError> {
         self.take_edges().await?;
+        self.look_at_all().await?;
+        self.shared.is_settled.store(true, Ordering::Release);
+        self.came = HashSet::new();
+        Ok(())
+    }
+
+    pub(super) async fn look_at_all(&mut self) -> Result<(), SayError> {
         let directory = self.shared.node.directory.clone();
         let mut query = ListQuery { limit: MAX_PAGE, ..ListQuery::default() };
         loop {
@@ -408,19 +462,22 @@ impl Task {
                 let id = RouterId(entry.id);
                 let before = self.recall(id, &entry).await?;
                 let handles = self.shared.node.registry.of(id);
+                // Of one that was here since the start its edges tell. They are
+                // noted after it is out of the registry, or before it was in it.
+                if self.came.contains(&id) || self.shared.node.ledger.has_moved(id) {
+                    continue;
+                }
                 let connected_at = handles.iter().map(|handle| handle.connected_at).min();
                 let was_there = before.is_some_and(|known| known.connected);
                 let gone_at = if was_there { self.started_at } else { Node::now().wall };
                 let stands = (connected_at.is_some(), connected_at.unwrap_or(gone_at));
                 statements.extend(self.stand(id, entry, before, stands, None));
             }
-            self.say(statements).await?;
+            self.say_all(statements).await?;
             match page.next {
                 Some(next) => query.after = Some(next),
-                None => break,
+                None => return Ok(()),
             }
         }
-        self.shared.is_settled.store(true, Ordering::Release);
-        Ok(())
     }
 }

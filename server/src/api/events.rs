@@ -160,6 +160,10 @@ fn kinds(asked: Several<String>) -> ApiResult<Vec<String>> {
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 406, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json",
+            description = "The tenant has 4 exports as CSV"),
+        (status = 503, body = Problem, content_type = "application/problem+json",
+            description = "The server has 16 exports as CSV, or stops"),
     )
 )]
 async fn list(
@@ -205,16 +209,28 @@ async fn list(
             let detail = "CSV has no pages: leave `limit` out, and narrow it by `from` and `to`.";
             return Err(Problem::invalid("limit", detail));
         }
-        return Ok(export(&state, query));
+        return export(&state, &access, query);
     }
     let rows = state.store.alarms().events(query).await?;
     let page = Page::of(rows, paging, |row| row.sequence.to_string()).map(EventShown::of);
     Ok(Json(page).into_response())
 }
 
-fn export(state: &AppState, query: EventQuery) -> Response {
+/// An export ends with its token and with the node; a part is never taken for
+/// the whole, because the connection is cut off.
+fn export(state: &AppState, access: &Access, query: EventQuery) -> ApiResult<Response> {
+    let place = state.streams.enter_export(access.tenant())?;
+    let ended = state.streams.ended(state.store.directory(), access.token_id());
     let (out, body) = outflow(state.write_stall);
-    tokio::spawn(csv::export(state.store.alarms().clone(), query, out));
+    let work = csv::export(state.store.alarms().clone(), query, out);
+    tokio::spawn(async move {
+        let _place = place;
+        tokio::select! {
+            biased;
+            () = ended => {}
+            () = work => {}
+        }
+    });
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Media::Csv.name()));
@@ -222,5 +238,39 @@ fn export(state: &AppState, query: EventQuery) -> Response {
         header::CONTENT_DISPOSITION,
         HeaderValue::from_static("attachment; filename=\"events.csv\""),
     );
-    response
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use axum::body::to_bytes;
+
+    use super::*;
+    use crate::api::streams::MAX_EXPORTS_PER_TENANT;
+    use crate::config::{Config, Listen};
+    use crate::node::Node;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_export_whose_token_is_gone_is_cut_off_and_exports_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut config = Config::default();
+        config.server.data_dir = dir.path().to_owned();
+        config.mqtt.listen = Listen(Some(free));
+        config.api.listen = free;
+        let node = Node::start(config).await.unwrap();
+        // No token stands behind this access.
+        let access = Access::of_installation();
+        let ask = || export(node.state(), &access, EventQuery::default());
+        let body = ask().unwrap().into_body();
+        assert!(to_bytes(body, 1_000_000).await.is_err(), "a part is not the whole");
+
+        let streams = &node.state().streams;
+        let places: Vec<_> = std::iter::from_fn(|| streams.enter_export(None).ok()).collect();
+        assert_eq!(places.len(), MAX_EXPORTS_PER_TENANT, "the one that was cut off has left");
+        assert_eq!(ask().unwrap_err().status, 429);
+        node.stop().await;
+    }
 }

@@ -19,6 +19,20 @@ pub const REFUSED_TOTAL: &str = "baken_api_refused_total";
 pub const STREAMS: &str = "baken_api_event_streams";
 /// How many there may be.
 pub const STREAMS_LIMIT: &str = "baken_api_event_streams_limit";
+/// Live streams refused for their limit.
+pub const STREAMS_REFUSED_TOTAL: &str = "baken_api_event_streams_refused_total";
+/// Exports of events as CSV.
+pub const EXPORTS: &str = "baken_api_event_exports";
+/// How many there may be.
+pub const EXPORTS_LIMIT: &str = "baken_api_event_exports_limit";
+/// Exports refused for their limit.
+pub const EXPORTS_REFUSED_TOTAL: &str = "baken_api_event_exports_refused_total";
+/// Requests for long work that run or wait for their turn, by `work`.
+pub const TURNS: &str = "baken_api_turns_requests";
+/// How many there may be, by `work`.
+pub const TURNS_LIMIT: &str = "baken_api_turns_limit_requests";
+/// Requests refused because as many wait as may, by `work`.
+pub const TURNS_REFUSED_TOTAL: &str = "baken_api_turns_refused_total";
 /// Logins and refusals seen, by `kind`, whether or not they became an event of
 /// their own.
 pub const SIGHTINGS_TOTAL: &str = "baken_audit_sightings_total";

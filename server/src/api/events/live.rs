@@ -13,11 +13,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use schema::{LocationId, Severity, TenantId};
 use serde::Deserialize;
+use store::AlarmStore;
 use store::alarms::EventQuery;
-use store::{AlarmStore, Change, Directory};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use utoipa::IntoParams;
 
 use super::{EventShown, kinds};
@@ -33,8 +32,22 @@ use crate::api::streams::StreamPlace;
 /// costs.
 const PAGE: usize = 100;
 
-/// How often a stream without events says that it is there.
+/// How often a stream that is sent no events says that it is there, however
+/// many there are that it leaves out.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The least time between two looks at the table; what happens in between is
+/// found by the next one.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a stream does by the clock.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    heartbeat: Duration,
+    look_pause: Duration,
+}
+
+const PACE: Pace = Pace { heartbeat: HEARTBEAT, look_pause: LOOK_PAUSE };
 
 /// What a client is told to wait before it comes back.
 const RETRY_MS: u32 = 2_000;
@@ -105,10 +118,7 @@ pub(super) async fn stream(
         }
     };
     let place = state.streams.enter(access.tenant())?;
-    let directory = state.store.directory();
-    // Before the token is looked for again, so that no deletion falls between.
-    let changes = directory.subscribe();
-    let ended = ended(changes, directory.clone(), access.token_id(), state.streams.closing());
+    let ended = state.streams.ended(state.store.directory(), access.token_id());
     let (out, body) = outflow(state.write_stall);
     let follower = Follower {
         store: state.store.alarms().clone(),
@@ -117,6 +127,8 @@ pub(super) async fn stream(
         last: last.min(newest),
         latest,
         out,
+        pace: PACE,
+        sent_at: Instant::now(),
         _place: place,
     };
     tokio::spawn(follower.run(ended));
@@ -127,32 +139,6 @@ pub(super) async fn stream(
     Ok(response)
 }
 
-/// Resolves when the token is revoked or the node stops.
-async fn ended(
-    mut changes: Receiver<Change>,
-    directory: Directory,
-    token: u64,
-    mut closing: watch::Receiver<bool>,
-) {
-    let revoked = async {
-        while directory.api_token(token).is_some() {
-            loop {
-                match changes.recv().await {
-                    Ok(change) if change.id == token => break,
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = revoked => {}
-        // An error says that the node is gone.
-        _ = closing.wait_for(|closing| *closing) => {}
-    }
-}
-
 struct Follower {
     store: AlarmStore,
     query: EventQuery,
@@ -160,6 +146,9 @@ struct Follower {
     last: u64,
     latest: watch::Receiver<u64>,
     out: Outflow,
+    pace: Pace,
+    /// When something was sent last.
+    sent_at: Instant,
     _place: StreamPlace,
 }
 
@@ -169,17 +158,25 @@ impl Follower {
         let hello = format!("retry: {RETRY_MS}\n\n");
         let mut sent = self.send(hello.into(), ended.as_mut()).await;
         while sent.is_ok() {
+            let next_look = Instant::now() + self.pace.look_pause;
             sent = self.catch_up(ended.as_mut()).await;
             if sent.is_err() {
                 break;
             }
+            let latest = &mut self.latest;
+            let awakened = async {
+                sleep_until(next_look).await;
+                latest.changed().await.is_ok()
+            };
             tokio::select! {
-                changed = self.latest.changed() => if changed.is_err() { break },
-                () = tokio::time::sleep(HEARTBEAT) => {
+                // In this order, so that no flood of events keeps one from its turn.
+                biased;
+                () = ended.as_mut() => break,
+                () = self.out.gone() => break,
+                () = sleep_until(self.sent_at + self.pace.heartbeat) => {
                     sent = self.send(Bytes::from_static(b": here\n\n"), ended.as_mut()).await;
                 }
-                () = self.out.gone() => break,
-                () = ended.as_mut() => break,
+                is_open = awakened => if !is_open { break },
             }
         }
         // A stream has no end that a client could wait for.
@@ -217,7 +214,7 @@ impl Follower {
     }
 
     async fn send(
-        &self,
+        &mut self,
         piece: Bytes,
         ended: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), Unsent> {
@@ -225,7 +222,10 @@ impl Follower {
             // A token that is revoked gets nothing more.
             biased;
             () = ended => Err(Unsent::Gone),
-            sent = self.out.send(piece) => sent,
+            sent = self.out.send(piece) => {
+                self.sent_at = Instant::now();
+                sent
+            }
         }
     }
 }
@@ -237,3 +237,6 @@ fn piece(event: &EventShown) -> String {
     write!(text, "id: {}\ndata: {data}\n\n", event.sequence).expect("a string takes all");
     text
 }
+
+#[cfg(test)]
+mod tests;

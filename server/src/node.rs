@@ -28,6 +28,7 @@ use crate::api::metrics::ApiMetrics;
 use crate::api::service::{ServiceLimits, service};
 use crate::api::state::Parts;
 use crate::api::streams::Streams;
+use crate::api::turns::Work;
 use crate::api::{AppState, backtests};
 use crate::audit::{Audit, AuditTasks};
 use crate::config::{ApiConfig, Config, HistoryConfig, JournalConfig, MqttConfig};
@@ -127,6 +128,7 @@ impl Node {
             audit: audit.clone(),
             failures: FailureLimit::default(),
             streams: Streams::register(&registry)?,
+            work: Work::register(&registry)?,
             write_stall: Duration::from_millis(config.api.write_stall_ms),
         });
         let router = service(state.clone(), limits(&config));

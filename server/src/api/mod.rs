@@ -44,6 +44,7 @@ pub mod streams;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
+pub mod turns;
 mod unstalled;
 
 pub use auth::Access;

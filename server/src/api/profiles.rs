@@ -2,6 +2,7 @@
 //! A save is answered once every partition evaluates by the new version.
 
 mod keys;
+mod nearest;
 
 use alarms::{Report, SavedProfile};
 use axum::extract::State;
@@ -14,7 +15,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::Access;
+use self::nearest::{Asking, Suggestions};
+use super::auth::{Access, Reader};
 use super::extract::{IfMatch, Json, Path, Query, etag};
 use super::paging::{Page, Paging};
 use super::problem::{ApiResult, Problem};
@@ -123,20 +125,37 @@ impl Shown {
     }
 }
 
-/// What history and directory say against a profile that is right in itself.
-async fn doubts(
+/// All that there is to say of a profile's text: what the core says, and where
+/// that is no error and it is known whose it would be, what history and
+/// directory say. It ends soon after its caller has gone.
+async fn examine(
     state: &AppState,
-    tenant: TenantId,
-    source: &str,
-) -> ApiResult<Vec<alarms::Problem>> {
-    let Ok(profile) = alarms::parse_toml(source) else { return Ok(Vec::new()) };
+    access: &Access,
+    tenant: Option<TenantId>,
+    source: String,
+) -> ApiResult<Report> {
+    let turn = state.work.checks.take(tenant.or(access.tenant())).await?;
     let (directory, history) = (state.store.directory().clone(), state.store.history().clone());
+    let asking = Asking::default();
+    let gone = asking.gone();
     let look = move || {
-        let mut doubts = keys::empty_groups(&directory, tenant, &profile);
-        doubts.extend(keys::unknown(&directory, &history, tenant, &profile));
-        doubts
+        let _turn = turn;
+        let profile = match alarms::parse_toml(&source) {
+            Ok(profile) => profile,
+            Err(report) => return report,
+        };
+        let mut report = alarms::check(&profile);
+        if let (Some(tenant), true) = (tenant, report.errors.is_empty()) {
+            let mut near = Suggestions::new(gone);
+            let groups = keys::empty_groups(&directory, tenant, &profile, &mut near);
+            let keys = keys::unknown(&directory, &history, tenant, &profile, &mut near);
+            report.warnings.extend(groups.into_iter().chain(keys));
+        }
+        report
     };
-    tokio::task::spawn_blocking(look).await.map_err(|error| Problem::internal(&error))
+    let report = tokio::task::spawn_blocking(look).await;
+    drop(asking);
+    report.map_err(|error| Problem::internal(&error))
 }
 
 async fn find(state: &AppState, access: &Access, id: ProfileId) -> ApiResult<ProfileVersion> {
@@ -173,7 +192,10 @@ async fn list(
 /// all devices of the tenant, or for those that are within all lists of its
 /// `applies_to`: `locations` (ids), `location_groups` (names, at most 256),
 /// `device_types` (names) and `devices` (ids). A rule's `max_active` counts in
-/// each partition by itself, in one of which a location lies whole.
+/// each partition by itself, in one of which a location lies whole. A profile has
+/// at most 1,000 rules and 64 patterns of `matches`, which may take 256 KiB each
+/// and 2 MiB together when compiled; a tenant has at most 200 profiles with 10,000
+/// rules in all.
 #[utoipa::path(
     post,
     operation_id = "create_alarm_profile",
@@ -186,6 +208,7 @@ async fn list(
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -200,16 +223,18 @@ async fn create(
         .ok_or_else(|| Problem::invalid("tenant", "Say whose the profile is."))?;
     sight::tenant(state.store.directory(), &access, tenant)?;
     let by = access.author();
-    let doubts = doubts(&state, tenant, &source).await?;
+    let report = examine(&state, &access, Some(tenant), source.clone()).await?;
     let commands = state.alarms.commands();
     let mut saved = commands.save_profile(tenant, None, None, source, &by).await?;
-    saved.report.warnings.extend(doubts);
+    saved.report = report;
     Ok((StatusCode::CREATED, etag(saved.profile.version), Json(Shown::saved(saved))))
 }
 
 /// Checks a profile's TOML text without saving it; where it is known whose it
 /// would be, also against the keys that the tenant's devices have sent and the
-/// groups that its locations are in.
+/// groups that its locations are in, unless it has errors. It changes nothing,
+/// and a token that only reads may ask. For 20 unknown names the nearest known
+/// one is told.
 #[utoipa::path(
     post,
     operation_id = "check_alarm_profile",
@@ -220,22 +245,21 @@ async fn create(
     responses(
         (status = 200, body = ReportShown),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json",
+            description = "8 checks of the tenant, or 64 in all, run or wait"),
     )
 )]
 async fn check(
     State(state): State<AppState>,
-    access: Access,
+    Reader(access): Reader,
     Query(owner): Query<Owner>,
     source: String,
 ) -> ApiResult<Json<ReportShown>> {
-    let Report { errors, mut warnings } = match alarms::parse_toml(&source) {
-        Ok(profile) => alarms::check(&profile),
-        Err(report) => report,
-    };
-    if let Some(tenant) = access.filter(owner.tenant.map(TenantId))? {
+    let tenant = access.filter(owner.tenant.map(TenantId))?;
+    if let Some(tenant) = tenant {
         sight::tenant(state.store.directory(), &access, tenant)?;
-        warnings.extend(doubts(&state, tenant, &source).await?);
     }
+    let Report { errors, warnings } = examine(&state, &access, tenant, source).await?;
     Ok(Json(ReportShown { errors: problems(errors), warnings: problems(warnings) }))
 }
 
@@ -275,6 +299,7 @@ async fn read(
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -287,10 +312,10 @@ async fn update(
 ) -> ApiResult<impl IntoResponse> {
     let was = find(&state, &access, id).await?;
     let by = access.author();
-    let doubts = doubts(&state, was.tenant, &source).await?;
+    let report = examine(&state, &access, Some(was.tenant), source.clone()).await?;
     let commands = state.alarms.commands();
     let mut saved = commands.save_profile(was.tenant, Some(id), version, source, &by).await?;
-    saved.report.warnings.extend(doubts);
+    saved.report = report;
     Ok((etag(saved.profile.version), Json(Shown::saved(saved))))
 }
 

@@ -9,7 +9,6 @@ use axum::extract::State;
 use schema::{LocationId, TenantId, TimestampMs};
 use serde::{Deserialize, Serialize};
 use store::alarms::quality::{Offender, QualityFigures, QualityQuery, StaleAlarm};
-use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -30,12 +29,6 @@ const MAX_DAYS: i64 = 366;
 
 /// The most operators among whom alarms are shared.
 const MAX_OPERATORS: u32 = 1_000;
-
-/// Periods that are judged at once, each by a thread that sorts; further ones
-/// wait their turn, as long as a request may take.
-const MAX_AT_ONCE: usize = 2;
-
-static ROOM: Semaphore = Semaphore::const_new(MAX_AT_ONCE);
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -301,6 +294,8 @@ fn period(filter: &Filter, now: TimestampMs) -> ApiResult<(TimestampMs, Timestam
         (status = 200, body = Shown),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json",
+            description = "4 of the tenant, or 32 in all, run or wait"),
     )
 )]
 async fn read(
@@ -326,10 +321,11 @@ async fn read(
         now,
     };
     let alarms = state.store.alarms().clone();
+    let turn = state.work.quality.take(access.tenant()).await?;
     // In a task of its own, so that who hangs up does not make room for one
     // more while the database still works.
     let work = tokio::spawn(async move {
-        let _place = ROOM.acquire().await;
+        let _turn = turn;
         alarms.quality(query).await
     });
     let figures = work.await.map_err(|error| Problem::internal(&error))??;

@@ -13,6 +13,7 @@ use store::Store;
 use super::auth::FailureLimit;
 use super::metrics::ApiMetrics;
 use super::streams::Streams;
+use super::turns::Work;
 use crate::audit::Audit;
 use crate::health::Health;
 use crate::secret::Secret;
@@ -49,8 +50,10 @@ pub struct Parts {
     /// Who came in, who was refused, and what people did that is no document.
     pub(crate) audit: Audit,
     pub(crate) failures: FailureLimit,
-    /// Live streams, which are bounded.
+    /// Live streams and exports, which are bounded.
     pub streams: Streams,
+    /// Work that takes turns.
+    pub work: Work,
     /// How long a client may take no byte of its answer.
     pub(crate) write_stall: Duration,
 }

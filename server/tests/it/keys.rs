@@ -111,3 +111,53 @@ async fn other_devices_than_those_that_the_profile_is_for_do_not_count_nor_do_ot
     let refused = theirs.unwrap().post_text(&path, "application/toml", profile).await.unwrap_err();
     assert!(matches!(refused.status(), Some(403 | 404)), "{refused}");
 }
+
+/// A profile of one rule for each of these keys.
+fn of_keys<'a>(keys: impl IntoIterator<Item = &'a str>, clear: &str) -> String {
+    let rule = |(index, key): (usize, &str)| {
+        format!(
+            "[[rules]]\nkey = \"r{index}\"\n\
+             raise.major = {{ when = {{ key = \"{key}\", operator = \">\", value = 1 }} }}\n\
+             clear = {{ when = {{ key = \"temperature\", operator = \"{clear}\", value = 1 }} }}\n"
+        )
+    };
+    let rules: String = keys.into_iter().enumerate().map(rule).collect();
+    format!("name = \"p\"\n{rules}")
+}
+
+#[tokio::test]
+async fn unknown_keys_are_looked_for_in_a_right_profile_only_and_so_many_of_them() {
+    let baken = Baken::start().await;
+    let client = baken.client();
+    let router = baken.router().await;
+    let token = router["token"].as_str().unwrap();
+    let mut mqtt = Mqtt::connect(baken.run.mqtt.as_deref().unwrap(), token).await;
+    mqtt.telemetry(&format!(r#"{{"ts":{},"values":{{"temperature":21.5}}}}"#, recent_ms())).await;
+    // A token that only reads may ask.
+    let reader = json!({ "name": "reader", "tenant": router["tenant"], "read_only": true });
+    let reader = client.post("/tokens", &reader).await.unwrap();
+    let reader = reader["token"].as_str().unwrap();
+    let reader = server::client::ApiClient::new(&baken.run.api, reader).unwrap();
+    let ask = async |text: String| {
+        reader.post_text("/alarm-profiles/check", "application/toml", text).await.unwrap()
+    };
+    let keys: Vec<String> =
+        ('f'..='z').chain('0'..='3').map(|last| format!("temperatur{last}")).collect();
+    assert_eq!(keys.len(), 25);
+    // The first once more at the end: it is looked for once.
+    let named = keys.iter().map(String::as_str).chain([&*keys[0]]);
+    let text = of_keys(named, "<");
+    let answer = until("the reading", async || {
+        let answer = ask(text.clone()).await;
+        (!warnings(&answer).is_empty()).then_some(answer)
+    })
+    .await;
+    let near: Vec<bool> =
+        warnings(&answer).iter().map(|w| w.2.ends_with("is `temperature`")).collect();
+    let expected: Vec<bool> = (0..26).map(|index| index < 20 || index == 25).collect();
+    assert_eq!(near, expected, "{answer}");
+
+    let answer = ask(of_keys(["temperatur"], "over")).await;
+    assert_eq!(answer["errors"].as_array().unwrap().len(), 1);
+    assert_eq!(warnings(&answer), []);
+}

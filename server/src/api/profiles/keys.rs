@@ -2,7 +2,7 @@
 //! location is in: most often a slip of the pen, which the alarm core can't see
 //! because it knows neither history nor directory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use alarms::Problem;
@@ -10,6 +10,8 @@ use schema::{
     AlarmProfile, AppliesTo, Condition, Device, DeviceId, Filter, LocationId, Operand, TenantId,
 };
 use store::{Directory, Entry, GroupQuery, History, ListQuery};
+
+use super::nearest::Suggestions;
 
 /// The devices whose keys are looked at for one profile.
 const MAX_DEVICES: usize = 1_000;
@@ -37,6 +39,7 @@ pub(super) fn unknown(
     history: &History,
     tenant: TenantId,
     profile: &AlarmProfile,
+    suggestions: &mut Suggestions,
 ) -> Vec<Problem> {
     let mentions = mentions(profile);
     let devices = Devices::of(directory, tenant, profile);
@@ -44,7 +47,7 @@ pub(super) fn unknown(
         mentions.iter().filter(|m| m.device.is_none()).map(|m| m.key.as_str()).collect();
     let mut known: BTreeSet<String> = BTreeSet::new();
     for id in &devices.ids {
-        if missing.is_empty() {
+        if missing.is_empty() || suggestions.gone.is() {
             break;
         }
         for key in history.keys(*id) {
@@ -55,22 +58,26 @@ pub(super) fn unknown(
         }
     }
     let mut named: BTreeMap<&str, Option<Vec<String>>> = BTreeMap::new();
+    // However often a key is named, its nearest is looked for once.
+    let mut said: HashMap<(Option<&str>, &str), Option<String>> = HashMap::new();
     let mut problems = Vec::new();
     for mention in &mentions {
-        let message = match &mention.device {
-            None if known.is_empty() || !missing.contains(mention.key.as_str()) => continue,
-            None => devices.lack(&nearest(&mention.key, known.iter().map(String::as_str))),
-            Some(device) => {
-                let keys = named.entry(device.as_str()).or_insert_with(|| {
+        let name = (mention.device.as_deref(), mention.key.as_str());
+        let message = said.entry(name).or_insert_with(|| match name {
+            (None, key) if known.is_empty() || !missing.contains(key) => None,
+            (None, key) => {
+                let near = nearest(key, known.iter().map(String::as_str), suggestions);
+                Some(devices.lack(&near))
+            }
+            (Some(device), key) => {
+                let keys = named.entry(device).or_insert_with(|| {
                     let found = directory.device_by_name(tenant, device);
                     found.map(|entry| history.keys(DeviceId(entry.id)))
                 });
-                match of_another(device, &mention.key, keys.as_deref()) {
-                    Some(message) => message,
-                    None => continue,
-                }
+                of_another(device, key, keys.as_deref(), suggestions)
             }
-        };
+        });
+        let Some(message) = message.clone() else { continue };
         let value = match &mention.device {
             Some(device) => format!("{device}/{}", mention.key),
             None => mention.key.clone(),
@@ -85,16 +92,17 @@ pub(super) fn empty_groups(
     directory: &Directory,
     tenant: TenantId,
     profile: &AlarmProfile,
+    suggestions: &mut Suggestions,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let query = GroupQuery { tenant: Some(tenant), limit: MAX_NEAR_KEYS, ..GroupQuery::default() };
+    let known = std::cell::OnceCell::new();
     for (place, group) in profile.applies_to.location_groups.iter().enumerate() {
         if !at_group(directory, tenant, group, None, 1).0.is_empty() {
             continue;
         }
-        let query =
-            GroupQuery { tenant: Some(tenant), limit: MAX_NEAR_KEYS, ..GroupQuery::default() };
-        let known = directory.location_groups(&query);
-        let near = nearest_of(group, known.iter().map(|group| group.name.as_str()));
+        let known = known.get_or_init(|| directory.location_groups(&query));
+        let near = suggestions.nearest(group, known.iter().map(|group| group.name.as_str()));
         let near = near.map_or_else(String::new, |near| format!("; the nearest one is `{near}`"));
         problems.push(Problem {
             field: format!("applies_to.location_groups[{place}]"),
@@ -120,14 +128,19 @@ fn at_group(
 }
 
 /// What is doubtful about a key of a named device; its keys where there is one.
-fn of_another(device: &str, key: &str, keys: Option<&[String]>) -> Option<String> {
+fn of_another(
+    device: &str,
+    key: &str,
+    keys: Option<&[String]>,
+    suggestions: &mut Suggestions,
+) -> Option<String> {
     let Some(keys) = keys else {
         return Some(format!("the tenant has no device `{device}`"));
     };
     if keys.is_empty() || keys.iter().any(|known| known == key) {
         return None;
     }
-    let near = nearest(key, keys.iter().map(String::as_str));
+    let near = nearest(key, keys.iter().map(String::as_str), suggestions);
     Some(format!("the device `{device}` has never sent this key{near}"))
 }
 
@@ -217,19 +230,13 @@ fn places(directory: &Directory, tenant: TenantId, to: &AppliesTo) -> Vec<Option
 }
 
 /// Says which key was meant, where one is near.
-fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let near = nearest_of(key, known);
+fn nearest<'a>(
+    key: &str,
+    known: impl Iterator<Item = &'a str>,
+    suggestions: &mut Suggestions,
+) -> String {
+    let near = suggestions.nearest(key, known);
     near.map_or_else(String::new, |known| format!("; the nearest one sent is `{known}`"))
-}
-
-/// The one that was most likely meant, where one is near.
-fn nearest_of<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let written = written.to_lowercase();
-    let near = known
-        .map(|known| (strsim::damerau_levenshtein(&written, &known.to_lowercase()), known))
-        .filter(|(distance, known)| *distance <= 2.max(known.len() / 3) && *distance < known.len())
-        .min();
-    near.map(|(_, known)| known)
 }
 
 /// All places that name a key, in the order in which they are written.
@@ -323,13 +330,5 @@ mod tests {
             ("rules[0].clear_by_severity.major.when.key", None, "f"),
         ];
         assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn the_nearest_key_is_named_where_one_is_near() {
-        let known = ["temperature", "pressure"];
-        let near = |key: &str| nearest(key, known.into_iter());
-        assert_eq!(near("Temprature"), "; the nearest one sent is `temperature`");
-        assert_eq!(near("humidity"), "");
     }
 }

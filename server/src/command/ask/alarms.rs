@@ -359,3 +359,56 @@ impl From<EventCommand> for Ask {
         Self { server: args.server, what }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Gives these answers one after another; what was asked.
+    async fn answer(listener: TcpListener, answers: Vec<Value>) -> Vec<Value> {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            let body = loop {
+                let text = String::from_utf8_lossy(&request).into_owned();
+                let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+                if let Some(body) = body.and_then(|body| serde_json::from_str(body).ok()) {
+                    break body;
+                }
+                assert!(stream.read_buf(&mut request).await.unwrap() > 0, "{text}");
+            };
+            asked.push(body);
+            let body = answer.to_string();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+        asked
+    }
+
+    #[tokio::test]
+    async fn a_deed_on_all_goes_on_until_nothing_is_left_and_adds_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answers = vec![
+            json!({ "matched": 10_000, "done": 9_990, "already": 7, "failed": 3,
+                    "reason": "slow", "more_remain": true, "next": "42" }),
+            json!({ "matched": 5, "done": 5, "already": 0, "failed": 0, "more_remain": false }),
+        ];
+        let server = tokio::spawn(answer(listener, answers));
+        let client = ApiClient::new(&url, "token").unwrap();
+        let deed = json!({ "action": "acknowledge", "filter": { "rule": "hot" } });
+        let done = do_all(&client, "/alarms/actions", deed.clone()).await.unwrap();
+        let sums = json!({ "matched": 10_005, "done": 9_995, "already": 7, "failed": 3,
+                           "reason": "slow" });
+        assert_eq!(done, sums);
+        let mut behind = deed.clone();
+        behind["after"] = json!("42");
+        assert_eq!(server.await.unwrap(), [deed, behind]);
+    }
+}

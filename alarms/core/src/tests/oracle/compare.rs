@@ -119,6 +119,9 @@ impl Naive {
             None => Some(last),
             Some("rate") => {
                 known?;
+                if memory?.known_by_correction.get(key) == Some(&time) {
+                    return None;
+                }
                 let (before, value) = all.iter().rev().nth(1)?;
                 Some(Json::from((number(&last)? - number(value)?) / (time - before) as f64))
             }

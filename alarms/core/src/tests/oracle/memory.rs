@@ -62,6 +62,9 @@ pub struct Memory {
     pub flapping: bool,
     /// Since when the rule knows the readings of a key.
     pub known_since: BTreeMap<String, i64>,
+    /// Keys of which it knew a correction first, and when that was: what stood
+    /// before the corrected reading it does not know.
+    pub known_by_correction: BTreeMap<String, i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -33,6 +33,8 @@ pub struct Device {
     pub readings: BTreeMap<String, Vec<(i64, Json)>>,
     /// Keys whose last reading differed from what was known before it.
     pub changed: BTreeMap<String, bool>,
+    /// Keys whose last reading replaced one of the same time.
+    corrected: BTreeMap<String, bool>,
     pub shared: BTreeMap<String, Json>,
     pub client: BTreeMap<String, Json>,
     /// Readings that wait for earlier ones.
@@ -271,11 +273,13 @@ impl Naive {
         for (key, value) in fresh {
             let all = self.devices[device].readings.entry((*key).to_owned()).or_default();
             let changed = all.last().is_some_and(|(_, last)| last != value);
+            let corrects = all.last().is_some_and(|(last, _)| *last == at);
             match all.last_mut() {
                 Some(last) if last.0 == at => last.1 = value.clone(),
                 _ => all.push((at, value.clone())),
             }
             self.devices[device].changed.insert((*key).to_owned(), changed);
+            self.devices[device].corrected.insert((*key).to_owned(), corrects);
         }
     }
 
@@ -292,8 +296,13 @@ impl Naive {
             let at = self.devices[device].readings[*key].last().map_or(0, |(at, _)| *at);
             let mut written = vec![format!("{name}/{key}")];
             written.extend((owner == device).then(|| (*key).to_owned()));
+            let corrects = self.devices[device].corrected[*key];
             for written in written {
-                self.memory(owner, &rule.key).known_since.entry(written).or_insert(at);
+                let memory = self.memory(owner, &rule.key);
+                if corrects && !memory.known_since.contains_key(&written) {
+                    memory.known_by_correction.insert(written.clone(), at);
+                }
+                memory.known_since.entry(written).or_insert(at);
             }
         }
     }

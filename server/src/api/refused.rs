@@ -189,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_with_too_many_profiles_or_rules_is_409_and_says_how_many_it_may_have() {
+        let rules = AlarmStoreError::TooManyRules { others: 9_999, rules: 2 };
+        let cases =
+            [(AlarmStoreError::TooManyProfiles, "tenant", "200"), (rules, "rules", "10000")];
+        for (error, field, limit) in cases {
+            let problem = Problem::from(error);
+            assert_eq!((problem.status, problem.field.as_deref()), (409, Some(field)));
+            assert!(problem.detail.contains(limit), "{}", problem.detail);
+        }
+    }
+
+    #[test]
     fn a_stale_version_is_412_and_a_full_tenant_409() {
         let stale = DirectoryError::VersionConflict {
             kind: DocumentKind::Router,

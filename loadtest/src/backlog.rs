@@ -9,15 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::api::Api;
-use crate::connect::connect;
-use crate::course::{self, CONNECT_DEADLINE, Course, TICK};
-use crate::enrol::{self, Enrolled};
-use crate::fleet::Fleet;
-use crate::node::START_TIMEOUT;
+use crate::course::{self, Course, TICK};
+use crate::killable::Killable;
 use crate::options::BacklogOptions;
 use crate::report::{Backlog, Report};
-use crate::subject::{Subject, baken};
-use crate::usage;
 
 /// Rows recorded since the server's start, by partition.
 const RECORDED: &str = "baken_recorder_rows_total";
@@ -25,7 +20,7 @@ const RECORDED: &str = "baken_recorder_rows_total";
 const BEHIND_S: &str = "baken_recorder_lag_seconds";
 /// Caught up is what queries promise: a second behind the PUBACK at most.
 const CAUGHT_UP_S: f64 = 1.0;
-/// Between two attempts to see how far the server is.
+/// Between two looks at how far the server is.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Loads a server, kills it with the backlog asked for, and measures how it
@@ -35,27 +30,15 @@ const LOOK: Duration = Duration::from_millis(10);
 /// If the server can't be started or doesn't come back; what the audit finds
 /// stands in the report.
 pub async fn backlog(options: &BacklogOptions) -> anyhow::Result<Report> {
-    options.load.check()?;
-    usage::check_file_limit(options.load.connections)?;
     let seed = course::seed(options.outcome.seed);
     let unlimited = vec![
         ("BAKEN_HISTORY__MEMTABLE_ROWS", "100000000".to_owned()),
         ("BAKEN_HISTORY__MEMTABLE_BYTES", "2000000000".to_owned()),
         ("BAKEN_HISTORY__MEMTABLE_AGE_MS", "86400000".to_owned()),
     ];
-    let program = baken(options.baken.as_deref())?;
-    let mut subject = Subject::start_with(&program, options.keep, false, unlimited).await?;
-    let plan = enrol::plan(&options.load);
-    let version = options.load.mqtt_version.into();
-    let api = subject.api.as_ref().context("a server that was started has an API")?;
-    let connections = options.load.connections;
-    // One more router, to see when the server is back.
-    let enrolled = Enrolled::make(api, &plan, connections, 1, options.load.locations).await?;
-    let probe = enrolled.extra_logins(version).pop().context("the probe's router is missing")?;
-    let logins = enrolled.logins(version, options.load.keep_alive_s);
-    let fleet =
-        Fleet::start(course::load(&options.load, plan.clone()), subject.target.clone(), logins);
-    fleet.connected(CONNECT_DEADLINE).await?;
+    let started =
+        Killable::start(&options.load, options.baken.as_deref(), options.keep, unlimited).await?;
+    let Killable { mut subject, plan, enrolled, fleet, probe } = started;
 
     let mut course = Course::begin(&fleet, &subject, options.load.qos(), Duration::ZERO).await?;
     let per_message = plan.readings_in(0);
@@ -70,11 +53,7 @@ pub async fn backlog(options: &BacklogOptions) -> anyhow::Result<Report> {
     node.kill().await?;
     node.start()?;
     let started = Instant::now();
-    while connect(&subject.target, 0, &probe).await.is_err() {
-        anyhow::ensure!(started.elapsed() < START_TIMEOUT, "the server isn't back");
-        tokio::time::sleep(LOOK).await;
-    }
-    let restart_ms = started.elapsed().as_secs_f64() * 1e3;
+    let restart_ms = probe.serving().await?.as_secs_f64() * 1e3;
     let api = subject.api.as_ref().context("a server that was started has an API")?;
     let limit = Duration::from_secs(options.outcome.catch_up_s);
     let recorded = caught_up(api, readings, started + limit).await?;

@@ -12,23 +12,17 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::alarms::Watch;
-use crate::connect::{Login, Target, connect};
-use crate::course::{self, CONNECT_DEADLINE, Course, TICK, interrupted};
-use crate::enrol::{self, Enrolled};
-use crate::fleet::Fleet;
-use crate::node::START_TIMEOUT;
+use crate::course::{self, Course, TICK, interrupted};
+use crate::killable::{Killable, Probe};
 use crate::options::CrashOptions;
 use crate::report::{Kill, Report};
-use crate::subject::{Subject, baken};
+use crate::subject::Subject;
 use crate::transitions::Replay;
-use crate::usage;
 
 /// How often a kill comes early in the next life, not after a while of load.
 const EARLY: f64 = 0.2;
 /// The latest moment of such a kill after the start.
 const EARLY_MS: u64 = 200;
-/// Between two attempts to see whether the server is back.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Loads a server, kills it again and again, and audits it.
 ///
@@ -36,28 +30,15 @@ const LOOK: Duration = Duration::from_millis(5);
 /// If the server can't be started or doesn't come back; what the audit finds
 /// stands in the report.
 pub async fn crash(options: &CrashOptions) -> anyhow::Result<Report> {
-    options.load.check()?;
-    usage::check_file_limit(options.load.connections)?;
     let seed = course::seed(options.outcome.seed);
-    let mut subject =
-        Subject::start(&baken(options.baken.as_deref())?, options.keep, false).await?;
-    let plan = enrol::plan(&options.load);
-    let version = options.load.mqtt_version.into();
-    let api = subject.api.as_ref().context("a server that was started has an API")?;
-    let connections = options.load.connections;
-    // One more router, to see when the server is back.
-    let enrolled = Enrolled::make(api, &plan, connections, 1, options.load.locations).await?;
-    let probe = enrolled.extra_logins(version).pop().context("the probe's router is missing")?;
-    let logins = enrolled.logins(version, options.load.keep_alive_s);
-    let fleet =
-        Fleet::start(course::load(&options.load, plan.clone()), subject.target.clone(), logins);
-    fleet.connected(CONNECT_DEADLINE).await?;
+    let started =
+        Killable::start(&options.load, options.baken.as_deref(), options.keep, Vec::new()).await?;
+    let Killable { mut subject, plan, enrolled, fleet, probe } = started;
 
     let course = Course::begin(&fleet, &subject, options.load.qos(), Duration::ZERO).await?;
     let mut killer = Killer {
         course,
         probe,
-        target: subject.target.clone(),
         random: StdRng::seed_from_u64(seed),
         kills: options.kills,
         mean_life: Duration::from_secs_f64(options.seconds / f64::from(options.kills + 1)),
@@ -104,8 +85,7 @@ async fn replay(subject: &mut Subject, watch: Watch, limit: Duration) -> anyhow:
 
 struct Killer {
     course: Course,
-    probe: Login,
-    target: Target,
+    probe: Probe,
     random: StdRng,
     kills: u32,
     mean_life: Duration,
@@ -163,17 +143,9 @@ impl Killer {
 
     /// Waits for the first CONNACK since the last start, which was just now.
     async fn await_serving(&mut self) -> anyhow::Result<()> {
-        let started = Instant::now();
-        while connect(&self.target, 0, &self.probe).await.is_err() {
-            anyhow::ensure!(
-                started.elapsed() < START_TIMEOUT,
-                "the server isn't back {} s after its restart",
-                START_TIMEOUT.as_secs()
-            );
-            tokio::time::sleep(LOOK).await;
-        }
+        let took = self.probe.serving().await?;
         if let Some(kill) = self.done.last_mut() {
-            kill.restart_ms = Some(started.elapsed().as_secs_f64() * 1e3);
+            kill.restart_ms = Some(took.as_secs_f64() * 1e3);
         }
         Ok(())
     }

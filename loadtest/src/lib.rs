@@ -40,6 +40,8 @@ pub mod node;
 pub mod report;
 pub mod subject;
 
+pub mod killable;
+
 pub mod backlog;
 pub mod crash;
 pub mod idle;

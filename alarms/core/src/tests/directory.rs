@@ -3,6 +3,7 @@
 use schema::{Cause, Command, CommandBody, DeviceId, LocationId, Position, TenantId, TimestampMs};
 
 use super::harness::{START_MS, World, check};
+use super::snapshots::{assert_same_from_every_cut, run};
 use crate::{DeviceDescription, Engine, EngineOptions};
 
 const PROFILE: &str = r#"
@@ -52,22 +53,10 @@ const SCRIPT: [&str; 14] = [
 
 #[test]
 fn places_are_used_again_and_every_snapshot_goes_on_the_same() {
-    let run = |world: &mut World, lines: &[&str]| -> Vec<schema::Transition> {
-        lines.iter().flat_map(|line| world.apply(line).1).collect()
-    };
     let mut straight = World::new(&[PROFILE]);
     let whole = run(&mut straight, &SCRIPT);
     assert_eq!(straight.engine.sizes(), (2, 2), "only pump-f and pump-g are left");
-    for cut in 0..=SCRIPT.len() {
-        let mut world = World::new(&[PROFILE]);
-        let mut seen = run(&mut world, &SCRIPT[..cut]);
-        let bytes = world.engine.snapshot();
-        world.engine = Engine::restore(EngineOptions::default(), &bytes).unwrap();
-        assert_eq!(world.engine.snapshot(), bytes, "cut at {cut}");
-        seen.extend(run(&mut world, &SCRIPT[cut..]));
-        assert_eq!(seen, whole, "cut at {cut}");
-        assert_eq!(world.engine.snapshot(), straight.engine.snapshot(), "cut at {cut}");
-    }
+    assert_same_from_every_cut(PROFILE, &SCRIPT, &whole);
 }
 
 const GROUPED: &str = r#"
@@ -103,11 +92,7 @@ const MOVES: [&str; 13] = [
 
 #[test]
 fn from_every_step_of_a_location_s_way_through_groups_it_goes_on_the_same() {
-    let run = |world: &mut World, lines: &[&str]| -> Vec<schema::Transition> {
-        lines.iter().flat_map(|line| world.apply(line).1).collect()
-    };
-    let mut straight = World::new(&[GROUPED]);
-    let whole = run(&mut straight, &MOVES);
+    let whole = run(&mut World::new(&[GROUPED]), &MOVES);
     let told: Vec<String> = whole
         .iter()
         .map(|t| format!("{} {} {}", (t.at.0 - START_MS) / 1_000, t.kind.as_str(), t.rule.key))
@@ -127,16 +112,7 @@ fn from_every_step_of_a_location_s_way_through_groups_it_goes_on_the_same() {
         "36 cleared hot",
     ];
     assert_eq!(told, expected);
-    for cut in 0..=MOVES.len() {
-        let mut world = World::new(&[GROUPED]);
-        let mut seen = run(&mut world, &MOVES[..cut]);
-        let bytes = world.engine.snapshot();
-        world.engine = Engine::restore(EngineOptions::default(), &bytes).unwrap();
-        assert_eq!(world.engine.snapshot(), bytes, "cut at {cut}");
-        seen.extend(run(&mut world, &MOVES[cut..]));
-        assert_eq!(seen, whole, "cut at {cut}");
-        assert_eq!(world.engine.snapshot(), straight.engine.snapshot(), "cut at {cut}");
-    }
+    assert_same_from_every_cut(GROUPED, &MOVES, &whole);
 }
 
 #[test]

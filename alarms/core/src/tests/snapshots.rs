@@ -47,22 +47,29 @@ const SCRIPT: [&str; 16] = [
     "95s d t 100",
 ];
 
-fn run(world: &mut World, lines: &[&str]) -> Vec<schema::Transition> {
+pub fn run(world: &mut World, lines: &[&str]) -> Vec<schema::Transition> {
     lines.iter().flat_map(|line| world.apply(line).1).collect()
 }
 
 #[test]
 fn from_every_snapshot_it_goes_on_as_if_it_had_not_stopped() {
-    let mut straight = World::new(&[PROFILE]);
-    let whole = run(&mut straight, &SCRIPT);
+    let whole = run(&mut World::new(&[PROFILE]), &SCRIPT);
     assert!(whole.len() > 8, "the script does too little: {whole:#?}");
-    for cut in 0..=SCRIPT.len() {
-        let mut world = World::new(&[PROFILE]);
-        let mut seen = run(&mut world, &SCRIPT[..cut]);
+    assert_same_from_every_cut(PROFILE, &SCRIPT, &whole);
+}
+
+/// That an engine restored behind any line of a script goes on as the one that
+/// ran through, which gave `whole`.
+pub fn assert_same_from_every_cut(profile: &str, script: &[&str], whole: &[schema::Transition]) {
+    let mut straight = World::new(&[profile]);
+    run(&mut straight, script);
+    for cut in 0..=script.len() {
+        let mut world = World::new(&[profile]);
+        let mut seen = run(&mut world, &script[..cut]);
         let bytes = world.engine.snapshot();
         world.engine = Engine::restore(EngineOptions::default(), &bytes).unwrap();
         assert_eq!(world.engine.snapshot(), bytes, "cut at {cut}");
-        seen.extend(run(&mut world, &SCRIPT[cut..]));
+        seen.extend(run(&mut world, &script[cut..]));
         assert_eq!(seen, whole, "cut at {cut}");
         assert_eq!(world.engine.snapshot(), straight.engine.snapshot(), "cut at {cut}");
     }

@@ -96,52 +96,36 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.push('\n');
 }
 
+/// A rule on what holds for its delay and ends with what ends it: two trees.
+fn holding(text: &mut String, alarm: &SystemAlarm, key: &str, description: &str, trees: [&str; 2]) {
+    if rule(text, alarm, key, description) {
+        let [when, clear] = trees;
+        let (severity, delay) = (alarm.severity, delay(alarm));
+        line(text, format_args!("gap_breaks_duration = false"));
+        line(text, format_args!("raise.{severity} = {{ {delay}when = {when} }}"));
+        line(text, format_args!("clear = {{ when = {clear} }}"));
+    }
+}
+
+fn is(key: &str, value: bool) -> String {
+    format!("{{ key = \"{key}\", operator = \"is\", value = {value} }}")
+}
+
 fn offline(text: &mut String, alarm: &SystemAlarm) {
     let description = format!(
         "Router ${{device}} has had no MQTT connection since ${{{KEY_DISCONNECTED_SINCE}}}"
     );
-    if !rule(text, alarm, "router_offline", &description) {
-        return;
-    }
-    line(text, format_args!("gap_breaks_duration = false"));
-    line(
-        text,
-        format_args!(
-            "raise.{} = {{ {}when = {{ all = [{{ key = \"{KEY_CONNECTED}\", operator = \"is\", value = false }}, {{ key = \"{KEY_ENABLED}\", operator = \"is\", value = true }}] }} }}",
-            alarm.severity,
-            delay(alarm),
-        ),
-    );
-    line(
-        text,
-        format_args!(
-            "clear = {{ when = {{ any = [{{ key = \"{KEY_CONNECTED}\", operator = \"is\", value = true }}, {{ key = \"{KEY_ENABLED}\", operator = \"is\", value = false }}] }} }}"
-        ),
-    );
+    let gone = format!("{{ all = [{}, {}] }}", is(KEY_CONNECTED, false), is(KEY_ENABLED, true));
+    let back = format!("{{ any = [{}, {}] }}", is(KEY_CONNECTED, true), is(KEY_ENABLED, false));
+    holding(text, alarm, "router_offline", &description, [&gone, &back]);
 }
 
 fn silent(text: &mut String, alarm: &SystemAlarm) {
     let description = format!(
         "Router ${{device}} is connected but has sent no telemetry since ${{{KEY_SILENT_SINCE}}}"
     );
-    if !rule(text, alarm, "router_silent", &description) {
-        return;
-    }
-    line(text, format_args!("gap_breaks_duration = false"));
-    line(
-        text,
-        format_args!(
-            "raise.{} = {{ {}when = {{ key = \"{KEY_SILENT}\", operator = \"is\", value = true }} }}",
-            alarm.severity,
-            delay(alarm),
-        ),
-    );
-    line(
-        text,
-        format_args!(
-            "clear = {{ when = {{ key = \"{KEY_SILENT}\", operator = \"is\", value = false }} }}"
-        ),
-    );
+    let (when, clear) = (is(KEY_SILENT, true), is(KEY_SILENT, false));
+    holding(text, alarm, "router_silent", &description, [&when, &clear]);
 }
 
 /// Over when nothing was refused for the delay; also where a restart has

@@ -204,9 +204,6 @@ impl Decoder<'_> {
 
     pub(super) fn key(&mut self, name: &str) -> Option<Found> {
         let limits = self.context.limits;
-        if is_reserved(name) {
-            return None;
-        }
         if name.is_empty() {
             self.reject(Reason::Malformed, "a key is empty; give it a name");
             return None;
@@ -241,7 +238,7 @@ impl Decoder<'_> {
 }
 
 /// Whether only the platform itself writes the key.
-fn is_reserved(name: &str) -> bool {
+pub(super) fn is_reserved(name: &str) -> bool {
     name.starts_with(SYSTEM_KEY_PREFIX)
 }
 

@@ -10,7 +10,7 @@
 use schema::{TimestampMs, Value};
 
 use super::Nulls;
-use super::object::{Decoder, Form};
+use super::object::{Decoder, Form, is_reserved};
 use crate::batch::{Found, NAMES_WITH_A_MEANING};
 
 /// Digits of a number that is read here: any mantissa of so many fits in an i64.
@@ -132,7 +132,8 @@ impl<'t> Scan<'t> {
             return decoder.expected_key();
         }
         let name = self.rest_of_string()?;
-        if form != Form::Plain && NAMES_WITH_A_MEANING.contains(&name) {
+        let has_meaning = form != Form::Plain && NAMES_WITH_A_MEANING.contains(&name);
+        if has_meaning || is_reserved(name) {
             return None;
         }
         decoder.key(name)

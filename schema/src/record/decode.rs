@@ -45,6 +45,7 @@ pub struct RecordRows {
     booleans: Option<BooleanArray>,
     texts: Option<StringArray>,
     jsons: Option<StringArray>,
+    memory_bytes: usize,
 }
 
 impl RecordRows {
@@ -93,6 +94,7 @@ impl RecordRows {
             booleans: column(ValueKind::Boolean).map(|column| column.as_boolean().clone()),
             texts: column(ValueKind::Text).map(|column| column.as_string().clone()),
             jsons: column(ValueKind::Json).map(|column| column.as_string().clone()),
+            memory_bytes: batch.get_array_memory_size(),
             batch,
         })
     }
@@ -110,7 +112,7 @@ impl RecordRows {
     /// What the columns take of memory, about.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.batch.get_array_memory_size()
+        self.memory_bytes
     }
 
     /// The Arrow batch itself.

@@ -14,6 +14,6 @@ pub use profile::{
 };
 pub use severity::{ParseSeverityError, Severity};
 pub use transition::{
-    AlarmId, Cause, ClearReason, Originator, ParseIdError, ProfileId, RuleId, SuppressReason,
-    Transition, TransitionId, TransitionKind,
+    AlarmId, Cause, ClearReason, Originator, ProfileId, RuleId, SuppressReason, Transition,
+    TransitionId, TransitionKind,
 };

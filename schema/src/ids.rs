@@ -50,6 +50,11 @@ id!(
     u64
 );
 id!(
+    /// A person or a tool that is told of alarms.
+    UserId,
+    u64
+);
+id!(
     /// One of the journal's partitions, counted from 0.
     PartitionId,
     u16

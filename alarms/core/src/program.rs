@@ -21,7 +21,8 @@ use schema::{AlarmProfile, AlarmRule, ProfileId, RuleId, Severity, TenantId};
 pub use check::{Problem, Report, check};
 pub(crate) use filter::{Context, Holds, KeyRef, Shift, Tree};
 pub(crate) use history::{Delta, History, HistoryKind, HistorySpec, Touch};
-pub(crate) use schedule::{Schedule, Window, Zones};
+pub(crate) use schedule::{Schedule, Zones};
+pub(crate) use schema::Window;
 pub(crate) use template::Template;
 pub use text::parse_toml;
 

@@ -4,52 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::Severity;
+use crate::derived::derived_id;
 use crate::{DeviceId, LocationId, Position, Provenance, TenantId, TimestampMs};
-
-/// A text that is no alarm or transition id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an id of an alarm or a transition is 32 hexadecimal digits")]
-pub struct ParseIdError;
-
-macro_rules! derived_id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub struct $name(pub u128);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:032x}", self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = ParseIdError;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let hexadecimal = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-                let number = hexadecimal.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-                number.map(Self).ok_or(ParseIdError)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
 
 derived_id!(
     /// An alarm's identity; it follows from the transition that raised it.
@@ -221,6 +180,7 @@ pub struct Transition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ParseIdError;
 
     #[test]
     fn ids_read_back_from_their_text() {

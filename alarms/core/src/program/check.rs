@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use schema::{
-    AlarmProfile, AlarmRule, AppliesTo, Condition as ConditionText, DurationMs, Filter,
+    AlarmProfile, AlarmRule, AppliesTo, Condition as ConditionText, DAYS, DurationMs, Filter,
     MAX_LOCATION_GROUP_BYTES, ProfileId, RuleId, Schedule as ScheduleText, Severity, TenantId,
+    parse_day, parse_time,
 };
 
 use super::contradictions;
@@ -13,7 +14,7 @@ use super::filter::{KeyRef, Of, Op, Operand, Test, Tree};
 use super::history::{HistoryKind, HistorySpec};
 use super::operators::{self, Wants};
 use super::pattern::Patterns;
-use super::schedule::{DAYS, Schedule, Zones, parse_day, parse_time};
+use super::schedule::{Schedule, Zones};
 use super::{Condition, Kind, Rule, Switches, Template};
 use crate::engine::Keys;
 use crate::limits::{

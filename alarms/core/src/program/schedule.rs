@@ -5,9 +5,9 @@
 
 use std::cell::Cell;
 
-use jiff::civil::{Date, DateTime, Time, Weekday};
-use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
-use jiff::{Timestamp, ToSpan};
+use jiff::civil::Time;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use schema::{WeeklyHours, Window};
 
 /// The time zones in use, by the order in which they were first named.
 #[derive(Debug)]
@@ -46,36 +46,19 @@ impl Zones {
     }
 }
 
-/// The stretch around a time in which a schedule stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub active: bool,
-    /// Inclusive, in milliseconds.
-    pub from: i64,
-    /// Exclusive, in milliseconds.
-    pub until: i64,
-}
-
-impl Window {
-    /// That of no schedule.
-    pub const ALWAYS: Self = Self { active: true, from: i64::MIN, until: i64::MAX };
-}
-
 #[derive(Debug)]
 pub(crate) struct Schedule {
     /// None stands for the zone of the device's location.
     pub zone: Option<u32>,
-    /// Monday first.
-    pub days: [bool; 7],
-    pub from: Time,
-    pub to: Time,
+    hours: WeeklyHours,
     remembered: Cell<(u32, Window)>,
 }
 
 impl Schedule {
     pub fn new(zone: Option<u32>, days: [bool; 7], from: Time, to: Time) -> Self {
         let none = Window { active: false, from: i64::MAX, until: i64::MIN };
-        Self { zone, days, from, to, remembered: Cell::new((u32::MAX, none)) }
+        let hours = WeeklyHours { days, from, to };
+        Self { zone, hours, remembered: Cell::new((u32::MAX, none)) }
     }
 
     /// The window around `at`.
@@ -85,98 +68,17 @@ impl Schedule {
         if known_zone == zone && known.from <= at && at < known.until {
             return known;
         }
-        let window = self.find(zones.get(zone), at);
+        let window = self.hours.window(zones.get(zone), at);
         self.remembered.set((zone, window));
         window
     }
-
-    fn find(&self, zone: &TimeZone, at: i64) -> Window {
-        let Ok(now) = Timestamp::from_millisecond(at) else {
-            // Outside the calendar's years nothing is on schedule.
-            return Window { active: false, from: i64::MIN, until: i64::MAX };
-        };
-        if self.from == self.to && self.days == [true; 7] {
-            return Window::ALWAYS;
-        }
-        let today = now.to_zoned(zone.clone()).date();
-        let mut before = i64::MIN;
-        // Eight days reach the same weekday of next week; a day before today
-        // may still run.
-        let mut runs = (-8i32..=8).filter_map(|offset| self.run(zone, today, offset)).peekable();
-        while let Some((start, mut end)) = runs.next() {
-            // Runs of neighbouring days touch when `from` equals `to`.
-            while let Some((_, next_end)) = runs.next_if(|(next, _)| *next <= end) {
-                end = end.max(next_end);
-            }
-            if start <= at && at < end {
-                return Window { active: true, from: start, until: end };
-            }
-            if at < start {
-                return Window { active: false, from: before, until: start };
-            }
-            before = end;
-        }
-        Window { active: false, from: before, until: i64::MAX }
-    }
-
-    /// The run that starts `offset` days from `today`, if that day has one.
-    fn run(&self, zone: &TimeZone, today: Date, offset: i32) -> Option<(i64, i64)> {
-        let day = today.checked_add(i64::from(offset).days()).ok()?;
-        if !self.days[monday_first(day.weekday())] {
-            return None;
-        }
-        let last = match self.from < self.to {
-            true => day,
-            false => day.tomorrow().ok()?,
-        };
-        let millis = |date: Date, time: Time| moment(zone, date.to_datetime(time));
-        let (start, end) = (millis(day, self.from)?, millis(last, self.to)?);
-        (start < end).then_some((start, end))
-    }
 }
-
-/// When a local time is, in milliseconds. One that daylight saving skips is the
-/// moment of the gap, and of one that comes twice the first counts.
-fn moment(zone: &TimeZone, local: DateTime) -> Option<i64> {
-    let ambiguous = zone.to_ambiguous_timestamp(local);
-    let timestamp = match ambiguous.offset() {
-        AmbiguousOffset::Gap { after, .. } => {
-            let before_the_gap = after.to_timestamp(local).ok()?;
-            zone.following(before_the_gap).next()?.timestamp()
-        }
-        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => {
-            ambiguous.compatible().ok()?
-        }
-    };
-    Some(timestamp.as_millisecond())
-}
-
-fn monday_first(day: Weekday) -> usize {
-    usize::try_from(day.to_monday_zero_offset()).unwrap_or(0)
-}
-
-/// Reads `HH:MM`; `24:00` is midnight at the end of the day, which is `00:00`.
-pub(crate) fn parse_time(text: &str) -> Option<Time> {
-    let (hours, minutes) = text.split_once(':')?;
-    let two_digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
-    if !two_digits(hours) || !two_digits(minutes) {
-        return None;
-    }
-    match (hours.parse().ok()?, minutes.parse().ok()?) {
-        (24, 0) => Some(Time::midnight()),
-        (hours, minutes) => Time::new(hours, minutes, 0, 0).ok(),
-    }
-}
-
-/// Reads `mon` to `sun`; Monday is 0.
-pub(crate) fn parse_day(text: &str) -> Option<usize> {
-    DAYS.iter().position(|day| *day == text)
-}
-
-pub(crate) const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use schema::parse_time;
+
     use super::*;
 
     fn active(schedule: &Schedule, zones: &Zones, at: &str) -> bool {
@@ -239,16 +141,5 @@ mod tests {
         let (schedule, zones) = amsterdam(&[0], "00:00", "24:00");
         assert!(active(&schedule, &zones, "2026-01-05T10:00:00Z"));
         assert!(!active(&schedule, &zones, "2026-01-06T10:00:00Z"));
-    }
-
-    #[test]
-    fn what_is_no_time_or_day_is_refused() {
-        for text in ["8:00", "25:00", "24:01", "08:60", "0800", "+1:00"] {
-            assert_eq!(parse_time(text), None, "{text}");
-        }
-        assert_eq!(
-            (parse_day("mon"), parse_day("sun"), parse_day("Mon")),
-            (Some(0), Some(6), None)
-        );
     }
 }

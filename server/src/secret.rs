@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-pub use sealing::UnsealError;
+pub use sealing::{UnsealError, webhook_context};
 
 /// Length of the installation's secret.
 pub const SECRET_BYTES: usize = 32;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use schema::{LocationId, RouterId, TenantId};
+use schema::{LocationId, RouterId, TenantId, UserId};
 use serde::Deserialize;
 use store::{DirectoryPage, Entry, ListQuery};
 use utoipa::IntoParams;
@@ -81,6 +81,51 @@ pub struct DeviceFilter {
     router: Option<u64>,
     /// Only names that begin so.
     name: Option<String>,
+}
+
+/// Which subscriptions a list holds.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SubscriptionFilter {
+    /// Items of a page, 1 to 1000; 100 when not given.
+    limit: Option<u32>,
+    /// What `next` of the page before said.
+    after: Option<String>,
+    /// Only those of this tenant.
+    tenant: Option<u64>,
+    /// Only this user's.
+    user: Option<u64>,
+}
+
+/// Which message templates a list holds.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TemplateFilter {
+    /// Items of a page, 1 to 1000; 100 when not given.
+    limit: Option<u32>,
+    /// What `next` of the page before said.
+    after: Option<String>,
+    /// Only those of this tenant.
+    tenant: Option<u64>,
+}
+
+impl SubscriptionFilter {
+    /// What to ask the directory.
+    pub fn query(self, access: &Access) -> ApiResult<ListQuery> {
+        let Self { limit, after, tenant, user } = self;
+        let query = Filter { limit, after, tenant, name: None }.query(access)?;
+        Ok(ListQuery { user: user.map(UserId), ..query })
+    }
+}
+
+impl TemplateFilter {
+    /// What to ask the directory.
+    pub fn query(self, access: &Access) -> ApiResult<ListQuery> {
+        let Self { limit, after, tenant } = self;
+        Filter { limit, after, tenant, name: None }.query(access)
+    }
 }
 
 impl Filter {

@@ -169,8 +169,8 @@ async fn with_status(state: &AppState, query: &ListQuery, status: LocationStatus
 }
 
 /// The zone's name as the database writes it.
-fn checked_zone(name: &str) -> ApiResult<String> {
-    let zone = jiff::tz::TimeZone::get(name).ok();
+pub(super) fn checked_zone(name: &str) -> ApiResult<String> {
+    let zone = schema::time_zone(name);
     let known = zone.as_ref().and_then(jiff::tz::TimeZone::iana_name);
     known.map(str::to_owned).ok_or_else(|| {
         let name: String = name.chars().take(64).collect();
@@ -346,7 +346,9 @@ async fn update(
     Ok((etag(version), Json(Shown::document(&state, changed))))
 }
 
-/// Deletes a location that has no routers any more.
+/// Deletes a location that has no routers any more. It is taken out of the scopes of
+/// subscriptions and offline profiles; one whose scope names nothing else is deleted
+/// with it, because without any scope it would be for the whole tenant.
 #[utoipa::path(
     delete,
     operation_id = "delete_location",

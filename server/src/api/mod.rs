@@ -25,7 +25,9 @@ pub mod listener;
 mod listing;
 pub mod location_groups;
 pub mod locations;
+pub mod message_templates;
 pub mod metrics;
+pub mod offline_profiles;
 mod outflow;
 pub mod paging;
 pub mod problem;
@@ -41,11 +43,14 @@ mod several;
 mod sight;
 pub mod state;
 pub mod streams;
+pub mod subscriptions;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
+mod told;
 pub mod turns;
 mod unstalled;
+pub mod users;
 
 pub use auth::Access;
 pub use extract::{IfMatch, Json, Path, Query, etag};
@@ -78,4 +83,8 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(profiles::routes())
         .merge(backtests::routes())
         .merge(quality::routes())
+        .merge(users::routes())
+        .merge(subscriptions::routes())
+        .merge(offline_profiles::routes())
+        .merge(message_templates::routes())
 }

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use super::auth::Access;
 use super::credentials::{self, Prepared};
-use super::extract::{IfMatch, Json, Path, Query, etag};
+use super::extract::{IfMatch, Json, Path, Query, etag, given};
 use super::listing::{RouterFilter, page};
 use super::paging::Page;
 use super::problem::{ApiResult, Problem};
@@ -85,11 +85,6 @@ struct Update {
     credentials: Option<credentials::Input>,
     /// Taken only if it is the router's location: that never changes.
     location: Option<u64>,
-}
-
-/// Tells `null` from what is not given.
-fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<u32>>, D::Error> {
-    Option::deserialize(value).map(Some)
 }
 
 /// A router.

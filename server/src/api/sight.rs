@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use schema::{
-    ApiToken, Device, DeviceId, Location, LocationId, Router, RouterId, Tenant, TenantId,
+    ApiToken, Device, DeviceId, Location, LocationId, MessageTemplate, OfflineProfile, Router,
+    RouterId, Subscription, Tenant, TenantId, User, UserId,
 };
 use store::{Directory, Entry};
 
@@ -40,4 +41,24 @@ pub fn token(directory: &Directory, access: &Access, id: u64) -> Found<ApiToken>
         None => access.tenant().is_none(),
     };
     directory.api_token(id).filter(seen).ok_or_else(|| Problem::not_found("token", id))
+}
+
+pub fn user(directory: &Directory, access: &Access, id: UserId) -> Found<User> {
+    let found = directory.user(id).filter(|entry| access.sees(entry.tenant));
+    found.ok_or_else(|| Problem::not_found("user", id))
+}
+
+pub fn subscription(directory: &Directory, access: &Access, id: u64) -> Found<Subscription> {
+    let found = directory.subscription(id).filter(|entry| access.sees(entry.tenant));
+    found.ok_or_else(|| Problem::not_found("subscription", id))
+}
+
+pub fn offline_profile(directory: &Directory, access: &Access, id: u64) -> Found<OfflineProfile> {
+    let found = directory.offline_profile(id).filter(|entry| access.sees(entry.tenant));
+    found.ok_or_else(|| Problem::not_found("offline profile", id))
+}
+
+pub fn message_template(directory: &Directory, access: &Access, id: u64) -> Found<MessageTemplate> {
+    let found = directory.message_template(id).filter(|entry| access.sees(entry.tenant));
+    found.ok_or_else(|| Problem::not_found("message template", id))
 }

@@ -340,8 +340,9 @@ async fn update(
     Ok((etag(changed.version), Json(Shown::document(&changed))))
 }
 
-/// Deletes a tenant that has no locations any more, and its API tokens. Needs a
-/// token of the whole installation.
+/// Deletes a tenant that has no locations any more, and its API tokens, users,
+/// subscriptions, offline profiles and message templates. Needs a token of the whole
+/// installation.
 #[utoipa::path(
     delete,
     operation_id = "delete_tenant",

@@ -55,6 +55,15 @@ enum Command {
     /// Bearer tokens of the HTTP API
     #[command(subcommand)]
     Tokens(ask::TokenCommand),
+    /// People and tools that are told of alarms
+    #[command(subcommand)]
+    Users(ask::UserCommand),
+    /// Which alarms a user is told of, and by what
+    #[command(subcommand)]
+    Subscriptions(ask::SubscriptionCommand),
+    /// Who is told that a router is offline, and how long after
+    #[command(subcommand)]
+    OfflineProfiles(ask::OfflineProfileCommand),
     /// Readings of a device
     #[command(subcommand)]
     Telemetry(ask::TelemetryCommand),
@@ -191,6 +200,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Routers(command) => ask::run(command.into(), &mut output)?,
         Command::Devices(command) => ask::run(command.into(), &mut output)?,
         Command::Tokens(command) => ask::run(command.into(), &mut output)?,
+        Command::Users(command) => ask::run(command.into(), &mut output)?,
+        Command::Subscriptions(command) => ask::run(command.into(), &mut output)?,
+        Command::OfflineProfiles(command) => ask::run(command.into(), &mut output)?,
         Command::Telemetry(command) => ask::run(command.into(), &mut output)?,
         Command::Alarms(command) => ask::run(command.into(), &mut output)?,
         Command::Events(command) => ask::run(command.into(), &mut output)?,

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
-use schema::Sealed;
+use schema::{Sealed, TenantId};
 
 use super::Secret;
 
@@ -20,6 +20,13 @@ const PREFIX: &str = "sealed1:";
 
 /// What tells the key from others that may come of the same secret.
 const KEY_INFO: &[u8] = b"baken/sealed/1";
+
+/// The context of the secret that signs a user's webhook; a user never changes
+/// tenant. Stable.
+#[must_use]
+pub fn webhook_context(tenant: TenantId) -> String {
+    format!("user/webhook/{tenant}")
+}
 
 /// Why a sealed secret was not opened. It tells nothing of the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +42,7 @@ pub enum UnsealError {
 
 impl Secret {
     /// Encrypts `plain` for storage. `context` says where it belongs, such as
-    /// `user/webhook/17`; only with the same context it opens again.
+    /// [`webhook_context`]; only with the same context it opens again.
     ///
     /// # Errors
     /// The operating system has no randomness to give.

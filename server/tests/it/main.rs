@@ -30,4 +30,5 @@ mod rules;
 mod system_alarms;
 mod telemetry;
 mod tls;
+mod told;
 mod wire;

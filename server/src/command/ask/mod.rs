@@ -3,6 +3,7 @@
 
 mod alarms;
 mod args;
+mod told;
 
 use serde_json::{Map, Value, json};
 
@@ -14,6 +15,7 @@ pub(super) use args::{
     CredentialKind, DeviceCommand, ListArgs, LocationCommand, OneArgs, RejectionArgs,
     RouterCommand, TelemetryCommand, TenantCommand, TokenCommand,
 };
+pub(super) use told::{OfflineProfileCommand, SubscriptionCommand, UserCommand};
 
 /// Items asked for at once when all are listed.
 const PAGE_ITEMS: u32 = 1_000;

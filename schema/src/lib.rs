@@ -52,4 +52,4 @@ pub use system::{
     MAX_SYSTEM_DELAY_S, SYSTEM_KEY_PREFIX, SYSTEM_KEYS, SystemAlarm, SystemAlarms,
 };
 pub use value::{Value, ValueKind};
-pub use weekly::{DAYS, WeeklyHours, Window, parse_day, parse_time};
+pub use weekly::{DAYS, WeeklyHours, Window, parse_day, parse_time, time_zone};

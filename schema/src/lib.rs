@@ -16,9 +16,9 @@ mod value;
 
 pub use alarm::{
     AlarmAction, AlarmId, AlarmProfile, AlarmRule, AppliesTo, Cause, ClearReason, Command,
-    CommandBody, Condition, DurationMs, Filter, Flapping, Operand, Originator, ParseDurationError,
-    ParseIdError, ParseSeverityError, ProfileId, Reference, RuleId, Schedule, Severity,
-    SuppressReason, Transition, TransitionId, TransitionKind,
+    CommandBody, Condition, DurationMs, Filter, Flapping, MAX_TENANT_ALARM_KEY_BYTES, Operand,
+    Originator, ParseDurationError, ParseIdError, ParseSeverityError, ProfileId, Reference, RuleId,
+    Schedule, Severity, SuppressReason, Transition, TransitionId, TransitionKind,
 };
 pub use author::{Author, Provenance};
 pub use device_map::DeviceMap;
@@ -28,7 +28,7 @@ pub use document::{
     TenantSettings, is_location_group,
 };
 pub use ids::{DeviceId, LocationId, PartitionId, Position, RouterId, TenantId, TimestampMs};
-pub use partition::partition_of;
+pub use partition::{home_partition_of, partition_of};
 pub use record::{
     DecodeError, LocalKey, MAX_RECORD_ROWS, Origin, RECORD_VERSION, Record, RecordBuilder,
     RecordKind, RecordRows, RowLimit, decode_commands, encode_commands,

@@ -22,7 +22,7 @@ pub use check::{Problem, Report, check};
 pub(crate) use filter::{Context, Holds, KeyRef, Shift, Tree};
 pub(crate) use history::{Delta, History, HistoryKind, HistorySpec, Touch};
 pub(crate) use schedule::{Schedule, Window, Zones};
-pub(crate) use template::Template;
+pub(crate) use template::{Template, cut_description};
 pub use text::parse_toml;
 
 use crate::engine::Keys;

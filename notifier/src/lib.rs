@@ -11,3 +11,6 @@
 
 pub mod channel;
 pub mod message;
+pub mod sms;
+
+mod request;

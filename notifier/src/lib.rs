@@ -12,5 +12,6 @@
 pub mod channel;
 pub mod message;
 pub mod sms;
+pub mod webhook;
 
 mod request;

@@ -4,3 +4,4 @@
 
 mod double;
 mod sms;
+mod webhook;

@@ -11,3 +11,7 @@
 
 pub mod channel;
 pub mod message;
+pub mod sms;
+pub mod webhook;
+
+mod request;

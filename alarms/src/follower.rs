@@ -147,7 +147,13 @@ impl Follower {
             DocumentKind::Tenant => self.directory.tenant(TenantId(id)).map(|it| it.version),
             DocumentKind::Location => self.directory.location(LocationId(id)).map(|it| it.version),
             DocumentKind::Device => self.directory.device(DeviceId(id)).map(|it| it.version),
-            DocumentKind::Router | DocumentKind::ApiToken => return true,
+            // The engines know nothing of these.
+            DocumentKind::Router
+            | DocumentKind::ApiToken
+            | DocumentKind::User
+            | DocumentKind::Subscription
+            | DocumentKind::OfflineProfile
+            | DocumentKind::MessageTemplate => return true,
         };
         match version {
             Some(version) => !change.deleted && version >= change.version,
@@ -170,7 +176,12 @@ impl Follower {
                 }
                 DocumentKind::Location => self.location(change, &mut records),
                 DocumentKind::Device => self.device(change, &mut records),
-                DocumentKind::Router | DocumentKind::ApiToken => false,
+                DocumentKind::Router
+                | DocumentKind::ApiToken
+                | DocumentKind::User
+                | DocumentKind::Subscription
+                | DocumentKind::OfflineProfile
+                | DocumentKind::MessageTemplate => false,
             };
         }
         let mut appended = Vec::new();

@@ -12,3 +12,7 @@
 pub mod channel;
 pub mod email;
 pub mod message;
+pub mod sms;
+pub mod webhook;
+
+mod request;

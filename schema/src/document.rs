@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, LocationId, RouterId, SystemAlarms, TenantId, TimestampMs};
+use crate::{
+    DeviceId, LocationId, MessageTemplate, OfflineProfile, RouterId, Subscription, SystemAlarms,
+    TenantId, TimestampMs, User,
+};
 
 /// The longest name of a tenant, location, router, device or token, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -46,6 +49,10 @@ pub enum DocumentBody {
     Router(Router),
     Device(Device),
     ApiToken(ApiToken),
+    User(User),
+    Subscription(Subscription),
+    OfflineProfile(OfflineProfile),
+    MessageTemplate(MessageTemplate),
 }
 
 /// The kind of a document, as it is named in storage.
@@ -56,11 +63,24 @@ pub enum DocumentKind {
     Router,
     Device,
     ApiToken,
+    User,
+    Subscription,
+    OfflineProfile,
+    MessageTemplate,
 }
 
 impl DocumentKind {
-    pub const ALL: [Self; 5] =
-        [Self::Tenant, Self::Location, Self::Router, Self::Device, Self::ApiToken];
+    pub const ALL: [Self; 9] = [
+        Self::Tenant,
+        Self::Location,
+        Self::Router,
+        Self::Device,
+        Self::ApiToken,
+        Self::User,
+        Self::Subscription,
+        Self::OfflineProfile,
+        Self::MessageTemplate,
+    ];
 
     /// The stable name in storage.
     #[must_use]
@@ -71,6 +91,10 @@ impl DocumentKind {
             Self::Router => "router",
             Self::Device => "device",
             Self::ApiToken => "api_token",
+            Self::User => "user",
+            Self::Subscription => "subscription",
+            Self::OfflineProfile => "offline_profile",
+            Self::MessageTemplate => "message_template",
         }
     }
 }
@@ -84,6 +108,10 @@ impl DocumentBody {
             Self::Router(_) => DocumentKind::Router,
             Self::Device(_) => DocumentKind::Device,
             Self::ApiToken(_) => DocumentKind::ApiToken,
+            Self::User(_) => DocumentKind::User,
+            Self::Subscription(_) => DocumentKind::Subscription,
+            Self::OfflineProfile(_) => DocumentKind::OfflineProfile,
+            Self::MessageTemplate(_) => DocumentKind::MessageTemplate,
         }
     }
 
@@ -97,6 +125,10 @@ impl DocumentBody {
             Self::Router(router) => Some(router.tenant),
             Self::Device(device) => Some(device.tenant),
             Self::ApiToken(token) => token.tenant,
+            Self::User(user) => Some(user.tenant),
+            Self::Subscription(subscription) => Some(subscription.tenant),
+            Self::OfflineProfile(profile) => Some(profile.tenant),
+            Self::MessageTemplate(template) => Some(template.tenant),
         }
     }
 }

@@ -3,8 +3,10 @@
 //! Stands here because the alarm core's schedules and people's quiet hours are
 //! the same thing. Pure: the time and the zone come in.
 
+use std::sync::LazyLock;
+
 use jiff::civil::{Date, DateTime, Time, Weekday};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 
 /// The stretch around a time in which it stays as it is.
@@ -101,6 +103,14 @@ fn monday_first(day: Weekday) -> usize {
     usize::try_from(day.to_monday_zero_offset()).unwrap_or(0)
 }
 
+/// The time zone of an IANA name, in any case. It comes of the database that the
+/// program itself bears, so that all machines know the same ones.
+#[must_use]
+pub fn time_zone(name: &str) -> Option<TimeZone> {
+    static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+    BUNDLED.get(name).ok()
+}
+
 /// Reads `HH:MM`; `24:00` is midnight at the end of the day, which is `00:00`.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<Time> {
@@ -127,6 +137,16 @@ pub const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_zones_are_known_by_their_iana_names_only() {
+        let named = |name| time_zone(name).and_then(|zone| zone.iana_name().map(str::to_owned));
+        assert_eq!(named("europe/amsterdam").as_deref(), Some("Europe/Amsterdam"));
+        assert_eq!(named("UTC").as_deref(), Some("UTC"));
+        for name in ["", "Europe/Amsterdm", "+02:00", "../../etc/passwd"] {
+            assert_eq!(named(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn what_is_no_time_or_day_is_refused() {

@@ -1,7 +1,11 @@
-//! The installation's secret and the tokens that are found by it.
+//! The installation's secret, the tokens that are found by it and the secrets
+//! that are sealed under it.
 //!
 //! Tokens are never stored: a token's keyed hash (HMAC-SHA-256 under the
-//! secret) is, so that a stolen directory opens nothing.
+//! secret) is, so that a stolen directory opens nothing. What has to be read back,
+//! such as the key that signs a webhook, is sealed instead.
+
+mod sealing;
 
 use std::fmt;
 
@@ -9,6 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+
+pub use sealing::UnsealError;
 
 /// Length of the installation's secret.
 pub const SECRET_BYTES: usize = 32;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod double;
 mod email;
 mod postfix;
+mod sms;
 mod smtp;
+mod webhook;

@@ -116,6 +116,7 @@ impl DeviceFilter {
             tenant: access.filter(self.tenant.map(TenantId))?,
             location: self.location.map(LocationId),
             router: self.router.map(RouterId),
+            user: None,
             group: None,
             name: self.name,
             after: paging.after,

@@ -18,6 +18,10 @@ fn noun(kind: DocumentKind) -> &'static str {
         DocumentKind::Router => "router",
         DocumentKind::Device => "device",
         DocumentKind::ApiToken => "token",
+        DocumentKind::User => "user",
+        DocumentKind::Subscription => "subscription",
+        DocumentKind::OfflineProfile => "offline profile",
+        DocumentKind::MessageTemplate => "message template",
     }
 }
 
@@ -39,6 +43,7 @@ impl From<DirectoryError> for Problem {
             DirectoryError::Invalid { field: "id", .. } => Self::conflict(sentence(&error)),
             DirectoryError::Invalid { field, .. } => Self::invalid(*field, sentence(&error)),
             DirectoryError::NameTaken { .. } => Self::conflict(sentence(&error)).with_field("name"),
+            DirectoryError::TooMany { .. } => Self::conflict(sentence(&error)).with_field("tenant"),
             DirectoryError::CredentialsInUse => {
                 Self::conflict(sentence(&error)).with_field("credentials")
             }
@@ -47,6 +52,8 @@ impl From<DirectoryError> for Problem {
             }
             DirectoryError::HasChildren { .. }
             | DirectoryError::DeviceQuota { .. }
+            | DirectoryError::TemplateTaken { .. }
+            | DirectoryError::LastRecipient { .. }
             | DirectoryError::DeviceElsewhere { .. } => Self::conflict(sentence(&error)),
             DirectoryError::Item { index, source } => {
                 let problem = Self::from((**source).clone());
@@ -110,6 +117,7 @@ impl From<CommandError> for Problem {
                 Self::invalid(field.unwrap_or_default(), said.join("; "))
             }
             CommandError::NoSuchAlarm => Self::not_found("alarm", "with this id"),
+            CommandError::TenantAlarmKey(_) => Self::internal(&error),
             CommandError::Already(_) => Self::conflict(format!("{error}.")),
             CommandError::Append(_) | CommandError::NotYet { .. } => {
                 tracing::warn!(%error, "an alarm command has not taken effect");

@@ -20,7 +20,7 @@ use crate::audit::NewEvent;
 
 /// The names of all kinds of events. They are part of stored formats. That an
 /// alarm was true again is no event: it stands in the alarm's own row.
-pub const EVENT_KINDS: [&str; 34] = [
+pub const EVENT_KINDS: [&str; 46] = [
     "alarm_raised",
     "alarm_severity_changed",
     "alarm_acknowledged",
@@ -49,6 +49,18 @@ pub const EVENT_KINDS: [&str; 34] = [
     "token_created",
     "token_changed",
     "token_deleted",
+    "user_created",
+    "user_changed",
+    "user_deleted",
+    "subscription_created",
+    "subscription_changed",
+    "subscription_deleted",
+    "offline_profile_created",
+    "offline_profile_changed",
+    "offline_profile_deleted",
+    "template_created",
+    "template_changed",
+    "template_deleted",
     "attributes_changed",
     "rpc_called",
     "api_login",

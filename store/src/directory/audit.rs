@@ -1,6 +1,11 @@
 //! The event of a document's change: before and after, without its secrets.
 
-use schema::{Author, DeviceId, Document, DocumentBody, DocumentKind, LocationId, TransitionId};
+use std::borrow::Cow;
+
+use schema::{
+    Author, DeviceId, Document, DocumentBody, DocumentKind, LocationId, MessageTemplate,
+    TransitionId, User,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -28,7 +33,7 @@ pub(super) fn event(
     let mut told = json!({
         "name": name(body), "version": document.version, "before": before, "after": after,
     });
-    if before == after && old != Some(body) {
+    if old.is_some_and(|old| has_other_secret(old, body)) {
         told["secret_changed"] = true.into();
     }
     let tenant = match body {
@@ -55,17 +60,39 @@ pub(super) fn event(
 fn noun(kind: DocumentKind) -> &'static str {
     match kind {
         DocumentKind::ApiToken => "token",
+        DocumentKind::MessageTemplate => "template",
         other => other.as_str(),
     }
 }
 
-fn name(body: &DocumentBody) -> &str {
+/// What people know it by.
+fn name(body: &DocumentBody) -> Cow<'_, str> {
     match body {
-        DocumentBody::Tenant(tenant) => &tenant.name,
-        DocumentBody::Location(location) => &location.name,
-        DocumentBody::Router(router) => &router.name,
-        DocumentBody::Device(device) => &device.name,
-        DocumentBody::ApiToken(token) => &token.name,
+        DocumentBody::Tenant(tenant) => tenant.name.as_str().into(),
+        DocumentBody::Location(location) => location.name.as_str().into(),
+        DocumentBody::Router(router) => router.name.as_str().into(),
+        DocumentBody::Device(device) => device.name.as_str().into(),
+        DocumentBody::ApiToken(token) => token.name.as_str().into(),
+        DocumentBody::User(user) => user.name.as_str().into(),
+        DocumentBody::Subscription(it) => format!("of user {}", it.user).into(),
+        DocumentBody::OfflineProfile(profile) => profile.name.as_str().into(),
+        DocumentBody::MessageTemplate(template) => {
+            let MessageTemplate { channel, language, kind, .. } = template;
+            format!("{channel}, {}, {}", language.as_str(), kind.as_str()).into()
+        }
+    }
+}
+
+/// Whether what [`shown`] leaves out is another now.
+fn has_other_secret(old: &DocumentBody, new: &DocumentBody) -> bool {
+    let signed = |user: &User| user.webhook.as_ref().map(|webhook| webhook.secret.clone());
+    match (old, new) {
+        (DocumentBody::Router(old), DocumentBody::Router(new)) => {
+            old.credentials != new.credentials
+        }
+        (DocumentBody::User(old), DocumentBody::User(new)) => signed(old) != signed(new),
+        (DocumentBody::ApiToken(old), DocumentBody::ApiToken(new)) => old.hash != new.hash,
+        _ => false,
     }
 }
 
@@ -74,12 +101,17 @@ fn location(document: &Document) -> Option<LocationId> {
         DocumentBody::Location(_) => Some(LocationId(document.id)),
         DocumentBody::Router(router) => Some(router.location),
         DocumentBody::Device(device) => Some(device.location),
-        DocumentBody::Tenant(_) | DocumentBody::ApiToken(_) => None,
+        DocumentBody::Tenant(_)
+        | DocumentBody::ApiToken(_)
+        | DocumentBody::User(_)
+        | DocumentBody::Subscription(_)
+        | DocumentBody::OfflineProfile(_)
+        | DocumentBody::MessageTemplate(_) => None,
     }
 }
 
 /// A body as anybody may see it: of credentials the type only, of a token no
-/// hash.
+/// hash, of a webhook no secret.
 fn shown(body: &DocumentBody) -> Value {
     fn json(body: &impl Serialize) -> Value {
         serde_json::to_value(body).expect("a document has text keys only")
@@ -95,10 +127,24 @@ fn shown(body: &DocumentBody) -> Value {
         }
         DocumentBody::ApiToken(token) => {
             let mut shown = json(token);
-            if let Value::Object(fields) = &mut shown {
-                fields.remove("hash");
+            without(&mut shown, "hash");
+            shown
+        }
+        DocumentBody::User(user) => {
+            let mut shown = json(user);
+            if let Some(webhook) = shown.get_mut("webhook") {
+                without(webhook, "secret");
             }
             shown
         }
+        DocumentBody::Subscription(subscription) => json(subscription),
+        DocumentBody::OfflineProfile(profile) => json(profile),
+        DocumentBody::MessageTemplate(template) => json(template),
+    }
+}
+
+fn without(value: &mut Value, field: &str) {
+    if let Value::Object(fields) = value {
+        fields.remove(field);
     }
 }

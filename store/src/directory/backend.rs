@@ -216,22 +216,31 @@ fn body_text(body: &DocumentBody) -> String {
         DocumentBody::Router(router) => text(router),
         DocumentBody::Device(device) => text(device),
         DocumentBody::ApiToken(token) => text(token),
+        DocumentBody::User(user) => text(user),
+        DocumentBody::Subscription(subscription) => text(subscription),
+        DocumentBody::OfflineProfile(profile) => text(profile),
+        DocumentBody::MessageTemplate(template) => text(template),
     }
 }
 
 fn read_body(kind: &str, id: u64, text: &str) -> Result<DocumentBody, OpenError> {
-    let body = if kind == DocumentKind::Device.as_str() {
-        serde_json::from_str(text).map(DocumentBody::Device)
-    } else if kind == DocumentKind::Router.as_str() {
-        serde_json::from_str(text).map(DocumentBody::Router)
-    } else if kind == DocumentKind::Location.as_str() {
-        serde_json::from_str(text).map(DocumentBody::Location)
-    } else if kind == DocumentKind::Tenant.as_str() {
-        serde_json::from_str(text).map(DocumentBody::Tenant)
-    } else if kind == DocumentKind::ApiToken.as_str() {
-        serde_json::from_str(text).map(DocumentBody::ApiToken)
-    } else {
+    let Some(kind) = DocumentKind::ALL.into_iter().find(|known| known.as_str() == kind) else {
         return Err(OpenError::UnknownKind { id, kind: kind.to_owned() });
+    };
+    let body = match kind {
+        DocumentKind::Tenant => serde_json::from_str(text).map(DocumentBody::Tenant),
+        DocumentKind::Location => serde_json::from_str(text).map(DocumentBody::Location),
+        DocumentKind::Router => serde_json::from_str(text).map(DocumentBody::Router),
+        DocumentKind::Device => serde_json::from_str(text).map(DocumentBody::Device),
+        DocumentKind::ApiToken => serde_json::from_str(text).map(DocumentBody::ApiToken),
+        DocumentKind::User => serde_json::from_str(text).map(DocumentBody::User),
+        DocumentKind::Subscription => serde_json::from_str(text).map(DocumentBody::Subscription),
+        DocumentKind::OfflineProfile => {
+            serde_json::from_str(text).map(DocumentBody::OfflineProfile)
+        }
+        DocumentKind::MessageTemplate => {
+            serde_json::from_str(text).map(DocumentBody::MessageTemplate)
+        }
     };
     body.map_err(|source| OpenError::Document { id, source })
 }

@@ -11,7 +11,7 @@ use schema::{Author, DeviceId, Document, DocumentBody, DocumentKind, TenantId, T
 
 use super::audit;
 use super::backend::Write;
-use super::index::{Claim, Index, with_claims};
+use super::index::{Claim, Index, counted, with_claims, with_parents};
 
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
@@ -25,7 +25,7 @@ pub(super) struct Draft<'a> {
     /// What the writes come to; `None` is a deleted document.
     documents: HashMap<u64, Option<Document>>,
     holders: HashMap<String, Option<u64>>,
-    device_counts: HashMap<TenantId, u32>,
+    counts: HashMap<(TenantId, DocumentKind), u32>,
 }
 
 impl<'a> Draft<'a> {
@@ -39,7 +39,7 @@ impl<'a> Draft<'a> {
             writes: Vec::new(),
             documents: HashMap::new(),
             holders: HashMap::new(),
-            device_counts: HashMap::new(),
+            counts: HashMap::new(),
         }
     }
 
@@ -68,9 +68,10 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub fn device_count(&self, tenant: TenantId) -> u32 {
-        let staged = self.device_counts.get(&tenant).copied();
-        staged.unwrap_or_else(|| self.index.device_count(tenant))
+    /// How many a tenant has of a kind that is counted.
+    pub fn count(&self, tenant: TenantId, kind: DocumentKind) -> u32 {
+        let staged = self.counts.get(&(tenant, kind)).copied();
+        staged.unwrap_or_else(|| self.index.count(tenant, kind))
     }
 
     /// All live children of one kind.
@@ -78,7 +79,7 @@ impl<'a> Draft<'a> {
         let kept = self.index.children(parent, kind).filter(|id| !self.documents.contains_key(id));
         let staged = self.documents.iter().filter_map(|(&id, document)| {
             let body = &document.as_ref()?.body;
-            (body.kind() == kind && parents(body).contains(&parent)).then_some(id)
+            (body.kind() == kind && is_under(body, parent)).then_some(id)
         });
         let mut children: Vec<u64> = kept.chain(staged).collect();
         children.sort_unstable();
@@ -121,7 +122,7 @@ impl<'a> Draft<'a> {
         writes.truncate(mark);
         self.documents.clear();
         self.holders.clear();
-        self.device_counts.clear();
+        self.counts.clear();
         for write in writes {
             let old = self.get(write.document.id).map(|document| document.body);
             self.take_in(old.as_ref(), write);
@@ -147,13 +148,12 @@ impl<'a> Draft<'a> {
         for claim in &write.taken {
             self.holders.insert(claim.clone(), Some(id));
         }
-        if let DocumentBody::Device(device) = &write.document.body
-            && device.behind_router
-        {
-            let count = self.device_count(device.tenant);
+        if let Some(counted) = counted(&write.document.body) {
+            let (tenant, kind) = counted;
+            let count = self.count(tenant, kind);
             match (old.is_some(), write.deleted) {
-                (false, _) => self.device_counts.insert(device.tenant, count + 1),
-                (true, true) => self.device_counts.insert(device.tenant, count - 1),
+                (false, _) => self.counts.insert(counted, count + 1),
+                (true, true) => self.counts.insert(counted, count - 1),
                 (true, false) => None,
             };
         }
@@ -162,17 +162,10 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The ids of all that a document stands under.
-fn parents(body: &DocumentBody) -> Vec<u64> {
-    match body {
-        DocumentBody::Tenant(_) => Vec::new(),
-        DocumentBody::Location(location) => vec![location.tenant.0],
-        DocumentBody::Router(router) => vec![router.tenant.0, router.location.0],
-        DocumentBody::Device(device) => {
-            vec![device.tenant.0, device.location.0, device.router.0]
-        }
-        DocumentBody::ApiToken(token) => token.tenant.iter().map(|tenant| tenant.0).collect(),
-    }
+fn is_under(body: &DocumentBody, parent: u64) -> bool {
+    let mut is_under = false;
+    with_parents(body, |found| is_under |= found == parent);
+    is_under
 }
 
 /// A claim as it stands in storage. The text is stable.
@@ -183,6 +176,12 @@ fn claim_text(claim: &Claim<'_>) -> String {
         Claim::DeviceName(tenant, name) => format!("device:{tenant}:{name}"),
         Claim::Credentials(key) => format!("credentials:{key}"),
         Claim::Token(hash) => format!("api_token:{hash}"),
+        Claim::UserName(tenant, name) => format!("user:{tenant}:{name}"),
+        Claim::OfflineProfileName(tenant, name) => format!("offline_profile:{tenant}:{name}"),
+        Claim::Template(tenant, channel, language, kind) => {
+            let (language, kind) = (language.as_str(), kind.as_str());
+            format!("message_template:{tenant}:{channel}:{language}:{kind}")
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use schema::{DocumentKind, LocationId, RouterId, TenantId};
+use schema::{
+    Channel, DocumentKind, Language, LocationId, RouterId, TemplateKind, TenantId, UserId,
+};
 
 use crate::SqlError;
 
@@ -15,6 +17,11 @@ pub enum DirectoryError {
     Invalid { field: &'static str, value: String, allowed: String },
     #[error("`name` is {name:?}: another {} of the same {} has it", kind.as_str(), scope(*kind))]
     NameTaken { kind: DocumentKind, name: String },
+    #[error(
+        "another template of the same tenant is for {channel} in `{}` about `{}`",
+        language.as_str(), about.as_str()
+    )]
+    TemplateTaken { channel: Channel, language: Language, about: TemplateKind },
     /// Says no more than this, because the other router may be another tenant's.
     #[error("`credentials` are already in use")]
     CredentialsInUse,
@@ -24,6 +31,17 @@ pub enum DirectoryError {
     HasChildren { kind: DocumentKind, id: u64, child: DocumentKind },
     #[error("tenant {tenant} has reached its limit of {limit} devices (`max_devices`)")]
     DeviceQuota { tenant: TenantId, limit: u32 },
+    #[error(
+        "tenant {tenant} has {limit} documents of the kind {}, and may have no more",
+        kind.as_str()
+    )]
+    TooMany { tenant: TenantId, kind: DocumentKind, limit: u32 },
+    /// Without it nobody would be told of what somebody wants told.
+    #[error(
+        "user {user} is the only recipient of offline profile {profile}: give the profile another \
+         or delete it first"
+    )]
+    LastRecipient { user: UserId, profile: u64 },
     /// A device stays in the partition of its location, so its readings may
     /// not come in by a router of another.
     #[error(
@@ -65,10 +83,13 @@ impl DirectoryError {
             Self::NotFound { .. } => "not_found",
             Self::Invalid { .. } => "invalid",
             Self::NameTaken { .. } => "name_taken",
+            Self::TemplateTaken { .. } => "template_taken",
             Self::CredentialsInUse => "credentials_in_use",
             Self::VersionConflict { .. } => "version_conflict",
             Self::HasChildren { .. } => "has_children",
             Self::DeviceQuota { .. } => "device_quota",
+            Self::TooMany { .. } => "too_many",
+            Self::LastRecipient { .. } => "last_recipient",
             Self::DeviceElsewhere { .. } => "device_elsewhere",
             Self::Item { source, .. } => source.reason(),
             Self::Backend(_) => "backend",

@@ -5,20 +5,24 @@
 //! pairs of parent and child, so that a million devices take little more than
 //! their documents.
 
+mod lists;
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashTable};
 use schema::{
-    ApiToken, Device, DeviceId, Document, DocumentBody, DocumentKind, Location, Router, RouterId,
-    Tenant, TenantId,
+    ApiToken, Channel, Device, DeviceId, Document, DocumentBody, DocumentKind, Language, Location,
+    MessageTemplate, OfflineProfile, Router, RouterId, Subscription, TemplateKind, Tenant,
+    TenantId, TimestampMs, User,
 };
 
+use self::told::Told;
 use super::groups::Groups;
-use super::{DirectoryError, Entry, ListQuery, MAX_PAGE, MAX_SCAN, Page};
+use super::{DirectoryError, Entry};
 
 /// Something that one document at most may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,12 +34,15 @@ pub(super) enum Claim<'a> {
     Credentials(&'a str),
     /// The keyed hash of an API token.
     Token(&'a str),
+    UserName(TenantId, &'a str),
+    OfflineProfileName(TenantId, &'a str),
+    Template(TenantId, Channel, Language, TemplateKind),
 }
 
 type Entries<T> = BTreeMap<u64, Arc<Entry<T>>>;
 
-/// Ids of children behind the id of a tenant, a location or a router; ids are
-/// unique over all kinds, so that the three need no telling apart.
+/// Ids of children behind the id of a tenant, a location, a router or a user; ids
+/// are unique over all kinds, so that these need no telling apart.
 type Children = BTreeSet<(u64, u64)>;
 
 #[derive(Debug, Default)]
@@ -45,13 +52,23 @@ pub(super) struct Index {
     pub routers: Entries<Router>,
     pub devices: Entries<Device>,
     pub tokens: Entries<ApiToken>,
+    pub users: Entries<User>,
+    pub subscriptions: Entries<Subscription>,
+    pub offline_profiles: Entries<OfflineProfile>,
+    pub templates: Entries<MessageTemplate>,
     locations_of: Children,
     routers_of: Children,
     devices_of: Children,
     tokens_of: Children,
+    users_of: Children,
+    subscriptions_of: Children,
+    offline_profiles_of: Children,
+    templates_of: Children,
     pub groups: Groups,
-    /// Devices behind routers, by tenant.
-    device_counts: HashMap<TenantId, u32, RandomState>,
+    told_by_subscription: Told<Subscription>,
+    told_by_offline_profile: Told<OfflineProfile>,
+    /// How many a tenant has of what [`counted`] names.
+    counts: HashMap<(TenantId, DocumentKind), u32, RandomState>,
     /// The hash of a claim, and the document that has it.
     claims: HashTable<(u64, u64)>,
     hasher: RandomState,
@@ -79,11 +96,39 @@ impl Index {
                 self.routers.get(&id).is_some_and(|r| r.credentials.lookup_key() == key)
             }
             Claim::Token(hash) => self.tokens.get(&id).is_some_and(|t| t.hash == hash),
+            Claim::UserName(tenant, name) => {
+                self.users.get(&id).is_some_and(|u| u.tenant == tenant && u.name == name)
+            }
+            Claim::OfflineProfileName(tenant, name) => {
+                self.offline_profiles.get(&id).is_some_and(|p| p.tenant == tenant && p.name == name)
+            }
+            Claim::Template(tenant, channel, language, kind) => {
+                self.templates.get(&id).is_some_and(|t| {
+                    (t.tenant, t.channel, t.language, t.kind) == (tenant, channel, language, kind)
+                })
+            }
         }
     }
 
-    pub fn device_count(&self, tenant: TenantId) -> u32 {
-        self.device_counts.get(&tenant).copied().unwrap_or(0)
+    /// How many a tenant has of a kind that [`counted`] names.
+    pub fn count(&self, tenant: TenantId, kind: DocumentKind) -> u32 {
+        self.counts.get(&(tenant, kind)).copied().unwrap_or(0)
+    }
+
+    /// The enabled subscriptions of a tenant.
+    pub fn subscriptions_of(&self, tenant: TenantId) -> Arc<[Arc<Entry<Subscription>>]> {
+        self.told_by_subscription.of(tenant, || {
+            let ids = self.children(tenant.0, DocumentKind::Subscription);
+            ids.map(|id| &self.subscriptions[&id]).filter(|it| it.enabled).cloned().collect()
+        })
+    }
+
+    /// The enabled offline profiles of a tenant.
+    pub fn offline_profiles_of(&self, tenant: TenantId) -> Arc<[Arc<Entry<OfflineProfile>>]> {
+        self.told_by_offline_profile.of(tenant, || {
+            let ids = self.children(tenant.0, DocumentKind::OfflineProfile);
+            ids.map(|id| &self.offline_profiles[&id]).filter(|it| it.enabled).cloned().collect()
+        })
     }
 
     /// The device that `router` may report under `name`, if there is one.
@@ -127,6 +172,10 @@ impl Index {
             .or_else(|| of(&self.locations, id, DocumentBody::Location))
             .or_else(|| of(&self.tenants, id, DocumentBody::Tenant))
             .or_else(|| of(&self.tokens, id, DocumentBody::ApiToken))
+            .or_else(|| of(&self.subscriptions, id, DocumentBody::Subscription))
+            .or_else(|| of(&self.users, id, DocumentBody::User))
+            .or_else(|| of(&self.offline_profiles, id, DocumentBody::OfflineProfile))
+            .or_else(|| of(&self.templates, id, DocumentBody::MessageTemplate))
     }
 
     /// Children of one kind, in the order of their ids.
@@ -140,6 +189,10 @@ impl Index {
             DocumentKind::Router => &self.routers_of,
             DocumentKind::Device => &self.devices_of,
             DocumentKind::ApiToken => &self.tokens_of,
+            DocumentKind::User => &self.users_of,
+            DocumentKind::Subscription => &self.subscriptions_of,
+            DocumentKind::OfflineProfile => &self.offline_profiles_of,
+            DocumentKind::MessageTemplate => &self.templates_of,
             DocumentKind::Tenant => unreachable!("a tenant is nobody's child"),
         }
     }
@@ -155,22 +208,21 @@ impl Index {
         let Document { id, version, changed_at, body } = document;
         self.claim_all(id, &body);
         self.link(id, &body, true);
+        type Head = (u64, u64, TimestampMs);
+        fn hold<T>(entries: &mut Entries<T>, (id, version, changed_at): Head, body: T) {
+            entries.insert(id, Arc::new(Entry { id, version, changed_at, body }));
+        }
+        let head = (id, version, changed_at);
         match body {
-            DocumentBody::Tenant(body) => {
-                self.tenants.insert(id, Arc::new(Entry { id, version, changed_at, body }));
-            }
-            DocumentBody::Location(body) => {
-                self.locations.insert(id, Arc::new(Entry { id, version, changed_at, body }));
-            }
-            DocumentBody::Router(body) => {
-                self.routers.insert(id, Arc::new(Entry { id, version, changed_at, body }));
-            }
-            DocumentBody::Device(body) => {
-                self.devices.insert(id, Arc::new(Entry { id, version, changed_at, body }));
-            }
-            DocumentBody::ApiToken(body) => {
-                self.tokens.insert(id, Arc::new(Entry { id, version, changed_at, body }));
-            }
+            DocumentBody::Tenant(body) => hold(&mut self.tenants, head, body),
+            DocumentBody::Location(body) => hold(&mut self.locations, head, body),
+            DocumentBody::Router(body) => hold(&mut self.routers, head, body),
+            DocumentBody::Device(body) => hold(&mut self.devices, head, body),
+            DocumentBody::ApiToken(body) => hold(&mut self.tokens, head, body),
+            DocumentBody::User(body) => hold(&mut self.users, head, body),
+            DocumentBody::Subscription(body) => hold(&mut self.subscriptions, head, body),
+            DocumentBody::OfflineProfile(body) => hold(&mut self.offline_profiles, head, body),
+            DocumentBody::MessageTemplate(body) => hold(&mut self.templates, head, body),
         }
     }
 
@@ -192,6 +244,10 @@ impl Index {
             DocumentKind::Router => drop(self.routers.remove(&id)),
             DocumentKind::Device => drop(self.devices.remove(&id)),
             DocumentKind::ApiToken => drop(self.tokens.remove(&id)),
+            DocumentKind::User => drop(self.users.remove(&id)),
+            DocumentKind::Subscription => drop(self.subscriptions.remove(&id)),
+            DocumentKind::OfflineProfile => drop(self.offline_profiles.remove(&id)),
+            DocumentKind::MessageTemplate => drop(self.templates.remove(&id)),
         }
     }
 
@@ -204,116 +260,56 @@ impl Index {
 
     /// Adds or removes what leads from parents to a child.
     fn link(&mut self, id: u64, body: &DocumentBody, add: bool) {
-        fn set(children: &mut Children, parent: u64, id: u64, add: bool) {
-            if add {
-                children.insert((parent, id));
-            } else {
-                children.remove(&(parent, id));
+        let children = match body {
+            DocumentBody::Tenant(_) => {
+                // One that is changed is removed and added again, and keeps what it has.
+                self.told_by_subscription.tenant(TenantId(id), add);
+                self.told_by_offline_profile.tenant(TenantId(id), add);
+                return;
             }
-        }
+            DocumentBody::Location(_) => &mut self.locations_of,
+            DocumentBody::Router(_) => &mut self.routers_of,
+            DocumentBody::Device(_) => &mut self.devices_of,
+            DocumentBody::ApiToken(_) => &mut self.tokens_of,
+            DocumentBody::User(_) => &mut self.users_of,
+            DocumentBody::Subscription(_) => &mut self.subscriptions_of,
+            DocumentBody::OfflineProfile(_) => &mut self.offline_profiles_of,
+            DocumentBody::MessageTemplate(_) => &mut self.templates_of,
+        };
+        with_parents(body, |parent| {
+            match add {
+                true => children.insert((parent, id)),
+                false => children.remove(&(parent, id)),
+            };
+        });
         match body {
-            DocumentBody::Tenant(_) => {}
-            DocumentBody::Location(location) => {
-                set(&mut self.locations_of, location.tenant.0, id, add);
-                match add {
-                    true => self.groups.add(id, location),
-                    false => self.groups.remove(id, location),
-                }
-            }
-            DocumentBody::Router(router) => {
-                set(&mut self.routers_of, router.tenant.0, id, add);
-                set(&mut self.routers_of, router.location.0, id, add);
-            }
-            DocumentBody::Device(device) => {
-                for parent in [device.tenant.0, device.location.0, device.router.0] {
-                    set(&mut self.devices_of, parent, id, add);
-                }
-                if device.behind_router {
-                    let count = self.device_counts.entry(device.tenant).or_insert(0);
-                    *count = if add { *count + 1 } else { *count - 1 };
-                }
-            }
-            DocumentBody::ApiToken(token) => {
-                if let Some(tenant) = token.tenant {
-                    set(&mut self.tokens_of, tenant.0, id, add);
-                }
+            DocumentBody::Location(location) if add => self.groups.add(id, location),
+            DocumentBody::Location(location) => self.groups.remove(id, location),
+            DocumentBody::Subscription(it) => self.told_by_subscription.changed(it.tenant),
+            DocumentBody::OfflineProfile(it) => self.told_by_offline_profile.changed(it.tenant),
+            _ => {}
+        }
+        if let Some(counted) = counted(body) {
+            let count = self.counts.entry(counted).or_insert(0);
+            *count = if add { *count + 1 } else { *count - 1 };
+            if *count == 0 {
+                self.counts.remove(&counted);
             }
         }
-    }
-
-    pub fn list_tenants(&self, query: &ListQuery) -> Page<Tenant> {
-        let named = |entry: &Tenant| begins(query, &entry.name);
-        let ids = self.tenants.range(after(query)).map(|(&id, _)| id);
-        page(query, ids, &self.tenants, named)
-    }
-
-    pub fn list_locations(&self, query: &ListQuery) -> Page<Location> {
-        let wanted = |entry: &Location| {
-            begins(query, &entry.name)
-                && query.tenant.is_none_or(|t| t == entry.tenant)
-                && query.group.as_ref().is_none_or(|group| entry.groups.contains(group))
-        };
-        if let (Some(tenant), Some(group)) = (query.tenant, &query.group) {
-            let ids = self.groups.members(tenant, group, query.after);
-            return page(query, ids, &self.locations, wanted);
-        }
-        let (kind, parent) = (DocumentKind::Location, query.tenant.map(|t| t.0));
-        self.list(query, kind, parent, &self.locations, wanted)
-    }
-
-    pub fn list_routers(&self, query: &ListQuery) -> Page<Router> {
-        let parent = query.location.map(|l| l.0).or(query.tenant.map(|t| t.0));
-        self.list(query, DocumentKind::Router, parent, &self.routers, |entry| {
-            begins(query, &entry.name)
-                && query.tenant.is_none_or(|t| t == entry.tenant)
-                && query.location.is_none_or(|l| l == entry.location)
-        })
-    }
-
-    pub fn list_devices(&self, query: &ListQuery) -> Page<Device> {
-        let parent = query.router.map(|r| r.0);
-        let parent = parent.or(query.location.map(|l| l.0)).or(query.tenant.map(|t| t.0));
-        self.list(query, DocumentKind::Device, parent, &self.devices, |entry| {
-            begins(query, &entry.name)
-                && query.tenant.is_none_or(|t| t == entry.tenant)
-                && query.location.is_none_or(|l| l == entry.location)
-                && query.router.is_none_or(|r| r == entry.router)
-        })
-    }
-
-    pub fn list_tokens(&self, query: &ListQuery) -> Page<ApiToken> {
-        let kind = DocumentKind::ApiToken;
-        self.list(query, kind, query.tenant.map(|t| t.0), &self.tokens, |entry| {
-            begins(query, &entry.name) && query.tenant.is_none_or(|t| Some(t) == entry.tenant)
-        })
-    }
-
-    fn list<T>(
-        &self,
-        query: &ListQuery,
-        kind: DocumentKind,
-        parent: Option<u64>,
-        entries: &Entries<T>,
-        wanted: impl Fn(&T) -> bool,
-    ) -> Page<T> {
-        let Some(parent) = parent else {
-            return page(query, entries.range(after(query)).map(|(&id, _)| id), entries, wanted);
-        };
-        let start =
-            query.after.map_or(Bound::Included((parent, 0)), |id| Bound::Excluded((parent, id)));
-        let end = Bound::Included((parent, u64::MAX));
-        let ids = self.children_of(kind).range((start, end)).map(|&(_, id)| id);
-        page(query, ids, entries, wanted)
     }
 
     /// Live documents, by kind.
-    pub fn counts(&self) -> [(DocumentKind, usize); 5] {
+    pub fn counts(&self) -> [(DocumentKind, usize); 9] {
         [
             (DocumentKind::Tenant, self.tenants.len()),
             (DocumentKind::Location, self.locations.len()),
             (DocumentKind::Router, self.routers.len()),
             (DocumentKind::Device, self.devices.len()),
             (DocumentKind::ApiToken, self.tokens.len()),
+            (DocumentKind::User, self.users.len()),
+            (DocumentKind::Subscription, self.subscriptions.len()),
+            (DocumentKind::OfflineProfile, self.offline_profiles.len()),
+            (DocumentKind::MessageTemplate, self.templates.len()),
         ]
     }
 }
@@ -331,35 +327,62 @@ pub(super) fn with_claims(body: &DocumentBody, mut visit: impl FnMut(&Claim<'_>)
         }
         DocumentBody::Device(device) => visit(&Claim::DeviceName(device.tenant, &device.name)),
         DocumentBody::ApiToken(token) => visit(&Claim::Token(&token.hash)),
-    }
-}
-
-fn after(query: &ListQuery) -> (Bound<u64>, Bound<u64>) {
-    (query.after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
-}
-
-fn begins(query: &ListQuery, name: &str) -> bool {
-    query.name.as_deref().is_none_or(|prefix| name.starts_with(prefix))
-}
-
-fn page<T>(
-    query: &ListQuery,
-    ids: impl Iterator<Item = u64>,
-    entries: &Entries<T>,
-    wanted: impl Fn(&T) -> bool,
-) -> Page<T> {
-    let limit = if query.limit == 0 { MAX_PAGE } else { query.limit.min(MAX_PAGE) };
-    let mut items = Vec::new();
-    let mut last = None;
-    for (looked_at, id) in ids.enumerate() {
-        if items.len() == limit || looked_at == MAX_SCAN {
-            return Page { items, next: last };
+        DocumentBody::User(user) => visit(&Claim::UserName(user.tenant, &user.name)),
+        DocumentBody::Subscription(_) => {}
+        DocumentBody::OfflineProfile(profile) => {
+            visit(&Claim::OfflineProfileName(profile.tenant, &profile.name));
         }
-        last = Some(id);
-        let entry = &entries[&id];
-        if wanted(&entry.body) {
-            items.push(entry.clone());
+        DocumentBody::MessageTemplate(it) => {
+            visit(&Claim::Template(it.tenant, it.channel, it.language, it.kind));
         }
     }
-    Page { items, next: None }
+}
+
+/// The tenant and the kind as one of which a document of this body is counted:
+/// what a tenant may have only so many of. A router's own device is not counted.
+pub(super) fn counted(body: &DocumentBody) -> Option<(TenantId, DocumentKind)> {
+    let tenant = match body {
+        DocumentBody::Device(device) if device.behind_router => device.tenant,
+        DocumentBody::User(user) => user.tenant,
+        DocumentBody::Subscription(subscription) => subscription.tenant,
+        DocumentBody::OfflineProfile(profile) => profile.tenant,
+        DocumentBody::MessageTemplate(template) => template.tenant,
+        DocumentBody::Tenant(_)
+        | DocumentBody::Location(_)
+        | DocumentBody::Router(_)
+        | DocumentBody::Device(_)
+        | DocumentBody::ApiToken(_) => return None,
+    };
+    Some((tenant, body.kind()))
+}
+
+/// Calls `visit` with the ids of all that a document stands under, and of the users
+/// and locations that it names: who deletes one of those finds it by them.
+pub(super) fn with_parents(body: &DocumentBody, mut visit: impl FnMut(u64)) {
+    match body {
+        DocumentBody::Tenant(_) => {}
+        DocumentBody::Location(location) => visit(location.tenant.0),
+        DocumentBody::Router(router) => {
+            visit(router.tenant.0);
+            visit(router.location.0);
+        }
+        DocumentBody::Device(device) => {
+            visit(device.tenant.0);
+            visit(device.location.0);
+            visit(device.router.0);
+        }
+        DocumentBody::ApiToken(token) => token.tenant.iter().for_each(|tenant| visit(tenant.0)),
+        DocumentBody::User(user) => visit(user.tenant.0),
+        DocumentBody::Subscription(subscription) => {
+            visit(subscription.tenant.0);
+            visit(subscription.user.0);
+            subscription.scope.locations.iter().for_each(|location| visit(location.0));
+        }
+        DocumentBody::OfflineProfile(profile) => {
+            visit(profile.tenant.0);
+            profile.users.iter().for_each(|user| visit(user.0));
+            profile.scope.locations.iter().for_each(|location| visit(location.0));
+        }
+        DocumentBody::MessageTemplate(template) => visit(template.tenant.0),
+    }
 }

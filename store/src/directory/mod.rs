@@ -14,7 +14,9 @@ mod draft;
 mod error;
 mod groups;
 mod index;
+pub mod limits;
 mod rules;
+mod told;
 mod writer;
 
 use std::ops::Deref;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use schema::{
     ApiToken, Author, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind,
-    Location, LocationId, Router, RouterId, Tenant, TenantId, TimestampMs,
+    Location, LocationId, Router, RouterId, Tenant, TenantId, TimestampMs, UserId,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -102,6 +104,8 @@ pub struct ListQuery {
     pub tenant: Option<TenantId>,
     pub location: Option<LocationId>,
     pub router: Option<RouterId>,
+    /// Whose a subscription is.
+    pub user: Option<UserId>,
     /// A location group that the location is in.
     pub group: Option<String>,
     /// What the name begins with.
@@ -235,10 +239,10 @@ impl Directory {
     /// How many devices stand behind the routers of a tenant.
     #[must_use]
     pub fn device_count(&self, tenant: TenantId) -> u32 {
-        self.shared.index().device_count(tenant)
+        self.shared.index().count(tenant, DocumentKind::Device)
     }
 
-    /// Makes a tenant, a location, a device behind a router, or an API token.
+    /// Makes a document of any kind but a router.
     ///
     /// # Errors
     /// [`DirectoryError::Invalid`] for a router, which
@@ -250,8 +254,8 @@ impl Directory {
     /// Replaces a document's body.
     ///
     /// What it belongs to never changes: a location keeps its tenant, a router
-    /// its location and device, a device its router. Renaming a router renames
-    /// its own device with it.
+    /// its location and device, a device its router, a subscription its user.
+    /// Renaming a router renames its own device with it.
     ///
     /// # Errors
     /// [`DirectoryError::VersionConflict`] when `expected_version` is given and
@@ -265,11 +269,19 @@ impl Directory {
         self.one(Request::Update { id, expected_version, body }).await
     }
 
-    /// Deletes a document. A router takes its devices with it and a tenant its
-    /// API tokens; a tenant with locations or a location with routers is refused.
+    /// Deletes a document. A router takes its devices with it, a user their
+    /// subscriptions, and a tenant its users, subscriptions, offline profiles,
+    /// message templates and API tokens; a tenant with locations or a location with
+    /// routers is refused.
+    ///
+    /// A user is taken out of offline profiles and a location out of the scopes that
+    /// name it. A user who is the last recipient of an offline profile is refused; a
+    /// subscription or an offline profile whose scope names nothing else goes with
+    /// the location, because without any it would mean all of the tenant.
     ///
     /// # Errors
-    /// [`DirectoryError::HasChildren`] and the other variants.
+    /// [`DirectoryError::HasChildren`], [`DirectoryError::LastRecipient`] and the
+    /// other variants.
     pub async fn delete(
         &self,
         id: u64,

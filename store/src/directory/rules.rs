@@ -3,15 +3,28 @@
 //!
 //! Pure: a request and a draft come in, staged writes or a refusal come out.
 
+mod deletion;
+mod offline_profiles;
 mod places;
+mod recipients;
+mod subscriptions;
+mod templates;
+mod tenants;
+mod users;
 
 use schema::{
     ApiToken, Author, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind,
-    Location, LocationId, MAX_NAME_BYTES, MAX_SILENT_FACTOR, MAX_SYSTEM_DELAY_S, Router, RouterId,
-    Tenant, TenantId, TenantSettings,
+    Location, LocationId, MAX_NAME_BYTES, MAX_SYSTEM_DELAY_S, Router, RouterId, Tenant, TenantId,
+    User, UserId,
 };
 
+use self::deletion::delete;
+use self::offline_profiles::check_offline_profile;
 use self::places::check_location;
+use self::subscriptions::check_subscription;
+use self::templates::check_template;
+use self::tenants::check_tenant;
+use self::users::check_user;
 use super::draft::Draft;
 use super::index::Claim;
 use super::writer::Request;
@@ -63,6 +76,10 @@ fn create(draft: &mut Draft<'_>, body: DocumentBody) -> Result<Document, Directo
                 allowed,
             });
         }
+        DocumentBody::User(user) => check_user(draft, user, None)?,
+        DocumentBody::Subscription(subscription) => check_subscription(draft, subscription, None)?,
+        DocumentBody::OfflineProfile(profile) => check_offline_profile(draft, profile, None)?,
+        DocumentBody::MessageTemplate(template) => check_template(draft, template, None)?,
     }
     let id = draft.new_id();
     Ok(draft.insert(id, body))
@@ -179,6 +196,23 @@ fn update(
             }
             check_token(draft, new, Some(id))?;
         }
+        (DocumentBody::User(was), DocumentBody::User(new)) => {
+            fixed("tenant", was.tenant, new.tenant)?;
+            check_user(draft, new, Some(id))?;
+        }
+        (DocumentBody::Subscription(was), DocumentBody::Subscription(new)) => {
+            fixed("tenant", was.tenant, new.tenant)?;
+            fixed("user", was.user, new.user)?;
+            check_subscription(draft, new, Some(id))?;
+        }
+        (DocumentBody::OfflineProfile(was), DocumentBody::OfflineProfile(new)) => {
+            fixed("tenant", was.tenant, new.tenant)?;
+            check_offline_profile(draft, new, Some(id))?;
+        }
+        (DocumentBody::MessageTemplate(was), DocumentBody::MessageTemplate(new)) => {
+            fixed("tenant", was.tenant, new.tenant)?;
+            check_template(draft, new, Some(id))?;
+        }
         _ => unreachable!("the kinds were found equal"),
     }
     Ok(draft.replace(&old, body))
@@ -229,54 +263,6 @@ fn update_device(
     check_device_type(new.device_type.as_deref())
 }
 
-fn delete(
-    draft: &mut Draft<'_>,
-    id: u64,
-    expected_version: Option<u64>,
-) -> Result<(), DirectoryError> {
-    let old = draft.get(id).ok_or(DirectoryError::NotFound { kind: None, id })?;
-    check_version(&old, expected_version)?;
-    let goes_with_it = match &old.body {
-        DocumentBody::Tenant(_) => {
-            refuse_children(draft, &old, DocumentKind::Location)?;
-            draft.children(id, DocumentKind::ApiToken)
-        }
-        DocumentBody::Location(_) => {
-            refuse_children(draft, &old, DocumentKind::Router)?;
-            Vec::new()
-        }
-        DocumentBody::Router(_) => draft.children(id, DocumentKind::Device),
-        DocumentBody::Device(device) if !device.behind_router => {
-            return Err(DirectoryError::Invalid {
-                field: "id",
-                value: id.to_string(),
-                allowed: format!(
-                    "this is router {}'s own device, which is deleted with it",
-                    device.router
-                ),
-            });
-        }
-        DocumentBody::Device(_) | DocumentBody::ApiToken(_) => Vec::new(),
-    };
-    for child in goes_with_it {
-        let child = draft.get(child).expect("children are live documents");
-        draft.delete(child);
-    }
-    draft.delete(old);
-    Ok(())
-}
-
-fn refuse_children(
-    draft: &Draft<'_>,
-    parent: &Document,
-    child: DocumentKind,
-) -> Result<(), DirectoryError> {
-    if draft.children(parent.id, child).is_empty() {
-        return Ok(());
-    }
-    Err(DirectoryError::HasChildren { kind: parent.body.kind(), id: parent.id, child })
-}
-
 fn check_version(old: &Document, expected: Option<u64>) -> Result<(), DirectoryError> {
     match expected {
         Some(expected) if expected != old.version => Err(DirectoryError::VersionConflict {
@@ -287,13 +273,6 @@ fn check_version(old: &Document, expected: Option<u64>) -> Result<(), DirectoryE
         }),
         _ => Ok(()),
     }
-}
-
-fn check_tenant(draft: &Draft<'_>, new: &Tenant, id: Option<u64>) -> Result<(), DirectoryError> {
-    check_name(&new.name)?;
-    check_settings(&new.settings)?;
-    let holder = draft.holder(&Claim::TenantName(&new.name));
-    free(holder, id, DocumentKind::Tenant, &new.name)
 }
 
 fn check_token(draft: &Draft<'_>, new: &ApiToken, id: Option<u64>) -> Result<(), DirectoryError> {
@@ -356,26 +335,6 @@ fn check_reach(
     at_most("send_interval_s", send_interval_s.unwrap_or(0), MAX_SYSTEM_DELAY_S)
 }
 
-fn check_settings(settings: &TenantSettings) -> Result<(), DirectoryError> {
-    at_most("settings.send_interval_s", settings.send_interval_s, MAX_SYSTEM_DELAY_S)?;
-    if settings.silent_factor == 0 {
-        return Err(DirectoryError::Invalid {
-            field: "settings.silent_factor",
-            value: "0".to_owned(),
-            allowed: format!("1 to {MAX_SILENT_FACTOR}"),
-        });
-    }
-    at_most("settings.silent_factor", settings.silent_factor, MAX_SILENT_FACTOR)?;
-    let alarms = &settings.system_alarms;
-    let delays = [
-        ("settings.system_alarms.offline.delay_s", alarms.offline.delay_s),
-        ("settings.system_alarms.silent.delay_s", alarms.silent.delay_s),
-        ("settings.system_alarms.refused.delay_s", alarms.refused.delay_s),
-        ("settings.system_alarms.clock_wrong.delay_s", alarms.clock_wrong.delay_s),
-    ];
-    delays.into_iter().try_for_each(|(field, delay_s)| at_most(field, delay_s, MAX_SYSTEM_DELAY_S))
-}
-
 fn at_most(field: &'static str, value: u32, most: u32) -> Result<(), DirectoryError> {
     if value <= most {
         return Ok(());
@@ -401,10 +360,25 @@ fn check_fingerprint(sha256: &str) -> Result<(), DirectoryError> {
 
 fn check_quota(draft: &Draft<'_>, id: TenantId) -> Result<(), DirectoryError> {
     let limit = tenant(draft, id)?.settings.max_devices;
-    if draft.device_count(id) < limit {
+    if draft.count(id, DocumentKind::Device) < limit {
         return Ok(());
     }
     Err(DirectoryError::DeviceQuota { tenant: id, limit })
+}
+
+/// Whether the tenant may have one more of a kind. `id` is that of a document that
+/// it has already.
+fn check_count(
+    draft: &Draft<'_>,
+    tenant: TenantId,
+    kind: DocumentKind,
+    limit: u32,
+    id: Option<u64>,
+) -> Result<(), DirectoryError> {
+    if id.is_some() || draft.count(tenant, kind) < limit {
+        return Ok(());
+    }
+    Err(DirectoryError::TooMany { tenant, kind, limit })
 }
 
 fn check_name(name: &str) -> Result<(), DirectoryError> {
@@ -412,15 +386,31 @@ fn check_name(name: &str) -> Result<(), DirectoryError> {
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), DirectoryError> {
-    if (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.chars().any(char::is_control) {
+    check_line(field, text, MAX_NAME_BYTES)
+}
+
+/// A text without line breaks or other control characters.
+fn check_line(field: &'static str, text: &str, most: usize) -> Result<(), DirectoryError> {
+    if (1..=most).contains(&text.len()) && !text.chars().any(char::is_control) {
         return Ok(());
     }
-    let value = match text.char_indices().nth(64) {
+    refuse(field, quoted(text), format!("1 to {most} bytes without control characters"))
+}
+
+fn refuse(
+    field: &'static str,
+    value: String,
+    allowed: impl Into<String>,
+) -> Result<(), DirectoryError> {
+    Err(DirectoryError::Invalid { field, value, allowed: allowed.into() })
+}
+
+/// A text as a refusal shows it: its beginning, and how long it is.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(64) {
         Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
         None => format!("{text:?}"),
-    };
-    let allowed = format!("1 to {MAX_NAME_BYTES} bytes without control characters");
-    Err(DirectoryError::Invalid { field, value, allowed })
+    }
 }
 
 fn fixed<T: Copy + PartialEq + std::fmt::Display>(
@@ -458,6 +448,13 @@ fn location(draft: &Draft<'_>, id: LocationId) -> Result<Location, DirectoryErro
     match draft.get(id.0).map(|document| document.body) {
         Some(DocumentBody::Location(location)) => Ok(location),
         _ => Err(DirectoryError::NotFound { kind: Some(DocumentKind::Location), id: id.0 }),
+    }
+}
+
+fn user(draft: &Draft<'_>, id: UserId) -> Result<User, DirectoryError> {
+    match draft.get(id.0).map(|document| document.body) {
+        Some(DocumentBody::User(user)) => Ok(user),
+        _ => Err(DirectoryError::NotFound { kind: Some(DocumentKind::User), id: id.0 }),
     }
 }
 

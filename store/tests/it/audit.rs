@@ -8,7 +8,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use schema::{
     ApiToken, Author, Credentials, DocumentBody, Location, LocationId, Provenance, RouterId,
-    Tenant, TenantId, TenantSettings,
+    Sealed, Tenant, TenantId, TenantSettings, Webhook,
 };
 use serde_json::json;
 use store::alarms::{EVENT_KINDS, EventQuery, EventRow};
@@ -111,6 +111,68 @@ async fn each_change_is_told_with_who_from_where_before_and_after_and_no_secret(
     assert_eq!(found[8].body["after"], json!(null));
     let of_router = EventQuery { document: Some(id.0), limit: 10, ..EventQuery::default() };
     assert_eq!(alarms.events(of_router).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn who_is_told_is_told_of_too_without_the_secret_of_a_webhook() {
+    let dir = tempfile::tempdir().unwrap();
+    let (directory, alarms) = open(dir.path());
+    let made = TenantId(directory.create(tenant("Acme")).await.unwrap().id);
+    let hooked = |name: &str, secret: &str| {
+        let secret = Sealed(secret.to_owned());
+        let webhook = Webhook { url: "https://chat.example.com/in".to_owned(), secret };
+        let user = json!({ "tenant": made, "name": name, "webhook": webhook });
+        DocumentBody::User(serde_json::from_value(user).unwrap())
+    };
+    let user = directory.create(hooked("Chat", "s3cret-1")).await.unwrap().id;
+    let subscription = json!({
+        "tenant": made, "user": user, "channels": ["webhook"], "severity_from": "minor",
+        "on": ["raised"],
+    });
+    let subscription = DocumentBody::Subscription(serde_json::from_value(subscription).unwrap());
+    let subscription = directory.create(subscription).await.unwrap().id;
+    let profile = json!({ "tenant": made, "name": "night", "after_s": 600, "emails": ["a@b.nl"] });
+    let profile = DocumentBody::OfflineProfile(serde_json::from_value(profile).unwrap());
+    directory.create(profile).await.unwrap();
+    let template = json!({
+        "tenant": made, "channel": "sms", "language": "nl", "kind": "raised", "text": "Alarm",
+    });
+    let template = DocumentBody::MessageTemplate(serde_json::from_value(template).unwrap());
+    directory.create(template).await.unwrap();
+    directory.update(user, None, hooked("Chat", "s3cret-2")).await.unwrap();
+    directory.update(user, None, hooked("Room", "s3cret-3")).await.unwrap();
+    directory.update(user, None, hooked("Hall", "s3cret-3")).await.unwrap();
+    directory.delete(user, None).await.unwrap();
+
+    carry(&directory, &alarms).await.unwrap();
+    let found = events(&alarms).await;
+    let kinds: Vec<&str> = found.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(
+        kinds[1..],
+        [
+            "user_created",
+            "subscription_created",
+            "offline_profile_created",
+            "template_created",
+            "user_changed",
+            "user_changed",
+            "user_changed",
+            "subscription_deleted",
+            "user_deleted",
+        ]
+    );
+    assert!(kinds.iter().all(|kind| EVENT_KINDS.contains(kind)));
+    assert!(found.iter().all(|event| event.tenant == Some(made)));
+    let whole = format!("{found:?}");
+    assert!(!whole.contains("s3cret"), "{whole}");
+    let of = |place: usize| &found[place].body;
+    assert_eq!(of(1)["after"]["webhook"], json!({ "url": "https://chat.example.com/in" }));
+    assert_eq!(of(2)["name"], format!("of user {user}"));
+    assert_eq!(of(4)["name"], "sms, nl, raised");
+    // The secret alone, with the name, and not at all.
+    let told: Vec<bool> = (5..8).map(|place| of(place)["secret_changed"] == true).collect();
+    assert_eq!(told, [true, true, false]);
+    assert_eq!(found[8].document, Some(subscription));
 }
 
 #[tokio::test]

@@ -17,28 +17,28 @@ use store::{Directory, DirectoryError, GroupQuery, ListQuery, NewRouter};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 /// A backend that can be opened again and again.
-struct Backend {
+pub struct Backend {
     dir: tempfile::TempDir,
     open: fn(&Path) -> Directory,
 }
 
 impl Backend {
-    fn open(&self) -> Directory {
+    pub fn open(&self) -> Directory {
         (self.open)(self.dir.path())
     }
 }
 
-fn backends() -> Vec<Backend> {
+pub fn backends() -> Vec<Backend> {
     let open = |dir: &Path| Directory::open_embedded(dir, &Registry::new()).unwrap();
     vec![Backend { dir: tempfile::tempdir().unwrap(), open }]
 }
 
-fn tenant(name: &str, max_devices: u32) -> DocumentBody {
+pub fn tenant(name: &str, max_devices: u32) -> DocumentBody {
     let settings = TenantSettings { max_devices, ..TenantSettings::default() };
     DocumentBody::Tenant(Tenant { name: name.to_owned(), settings })
 }
 
-fn location(tenant: TenantId, name: &str) -> DocumentBody {
+pub fn location(tenant: TenantId, name: &str) -> DocumentBody {
     let time_zone = "Europe/Amsterdam".to_owned();
     DocumentBody::Location(Location {
         tenant,
@@ -60,7 +60,7 @@ fn router(location: LocationId, name: &str) -> NewRouter {
     }
 }
 
-async fn made(directory: &Directory, body: DocumentBody) -> u64 {
+pub async fn made(directory: &Directory, body: DocumentBody) -> u64 {
     directory.create(body).await.unwrap().id
 }
 
@@ -69,7 +69,7 @@ async fn made_router(directory: &Directory, location: LocationId, name: &str) ->
     RouterId(made[0].id)
 }
 
-async fn site(directory: &Directory, name: &str, max_devices: u32) -> (TenantId, LocationId) {
+pub async fn site(directory: &Directory, name: &str, max_devices: u32) -> (TenantId, LocationId) {
     let id = TenantId(made(directory, tenant(name, max_devices)).await);
     (id, LocationId(made(directory, location(id, "site")).await))
 }

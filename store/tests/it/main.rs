@@ -6,3 +6,4 @@ mod attributes;
 mod audit;
 mod directory;
 mod directory_model;
+mod told;

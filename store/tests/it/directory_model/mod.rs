@@ -3,6 +3,7 @@
 //! of them; after each the two must give the same answers.
 
 mod naive;
+mod told;
 
 use std::path::Path;
 
@@ -54,6 +55,7 @@ enum Step {
     Delete {
         id: u8,
     },
+    Told(told::Step),
     /// Several at once, so that they share a transaction.
     Together {
         router: u8,
@@ -81,6 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(|id| Step::Delete { id }),
         2 => (any::<u8>(), prop::collection::vec(0..9u8, 2..6))
             .prop_map(|(router, names)| Step::Together { router, names }),
+        6 => told::step().prop_map(Step::Told),
         1 => Just(Step::Reopen),
     ]
 }
@@ -132,6 +135,7 @@ impl Run {
                 self.credentials(router, credentials(c), enabled).await;
             }
             Step::Delete { id } => self.delete(id).await,
+            Step::Told(step) => self.apply_told(step).await,
             Step::Reopen => {
                 self.directory.close().await;
                 self.directory = open(self.dir.path());
@@ -268,6 +272,7 @@ impl Run {
                 }
             }
             DocumentBody::ApiToken(_) => unreachable!("none are made here"),
+            other => self.model.told_renamed(id, other, &name),
         };
         if expected.is_some_and(|expected| expected != version) {
             refusal = Some("version_conflict");
@@ -304,10 +309,10 @@ impl Run {
         let (version, body) = self.model.documents[&id].clone();
         let below = self.model.ids(|body| Model::belongs_to(body, id));
         let refusal = match &body {
-            DocumentBody::Tenant(_) | DocumentBody::Location(_) if !below.is_empty() => {
-                Some("has_children")
-            }
+            DocumentBody::Tenant(_) if self.model.has_locations(id) => Some("has_children"),
+            DocumentBody::Location(_) if !below.is_empty() => Some("has_children"),
             DocumentBody::Device(device) if !device.behind_router => Some("invalid"),
+            DocumentBody::User(_) if self.model.is_last_recipient(id) => Some("last_recipient"),
             _ => None,
         };
         if agree(self.directory.delete(id, Some(version)).await, refusal).is_some() {
@@ -315,6 +320,7 @@ impl Run {
             for id in below {
                 self.model.documents.remove(&id);
             }
+            self.model.leave(id);
         }
     }
 
@@ -346,6 +352,7 @@ impl Run {
                         .map(|e| (e.version, DocumentBody::Device(e.body.clone())))
                 }
                 DocumentBody::ApiToken(_) => unreachable!("none are made here"),
+                told => self.found_told(id, told),
             };
             assert_eq!(found.as_ref(), Some(&(*version, body.clone())));
             count += 1;
@@ -359,7 +366,8 @@ impl Run {
         let listed = d.tenants(&query).items.len()
             + d.locations(&query).items.len()
             + d.routers(&query).items.len()
-            + d.devices(&query).items.len();
+            + d.devices(&query).items.len()
+            + self.compare_told();
         assert_eq!(listed, count);
         for n in 0..9u8 {
             for n in [n, n + 30] {
@@ -382,7 +390,7 @@ impl Run {
                 DocumentBody::Tenant(_) => query.tenant = Some(TenantId(parent)),
                 DocumentBody::Location(_) => query.location = Some(LocationId(parent)),
                 DocumentBody::Router(_) => query.router = Some(RouterId(parent)),
-                DocumentBody::Device(_) | DocumentBody::ApiToken(_) => continue,
+                _ => continue,
             }
             let found: Vec<u64> = d.devices(&query).items.iter().map(|e| e.id).collect();
             let expected = self.model.ids(|body| {

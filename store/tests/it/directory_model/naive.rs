@@ -100,6 +100,10 @@ impl Model {
             DocumentBody::Device(device) => {
                 [device.tenant.0, device.location.0, device.router.0].contains(&parent)
             }
+            DocumentBody::User(user) => user.tenant.0 == parent,
+            DocumentBody::Subscription(it) => [it.tenant.0, it.user.0].contains(&parent),
+            DocumentBody::OfflineProfile(profile) => profile.tenant.0 == parent,
+            DocumentBody::MessageTemplate(template) => template.tenant.0 == parent,
         }
     }
 }

@@ -10,4 +10,5 @@
 //! workers in the store only.
 
 pub mod channel;
+pub mod links;
 pub mod message;

@@ -11,6 +11,7 @@
 
 pub mod channel;
 pub mod email;
+pub mod links;
 pub mod message;
 pub mod sms;
 pub mod webhook;

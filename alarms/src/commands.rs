@@ -9,6 +9,7 @@
 
 mod many;
 mod system;
+mod tenant;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ use alarm_core::{Report, check, parse_toml};
 use journal::{AppendError, Journal};
 use schema::{
     AlarmAction, AlarmId, AlarmProfile, Author, Command, CommandBody, LocationId, PartitionId,
-    Position, ProfileId, TenantId, TimestampMs, encode_commands, partition_of,
+    Position, ProfileId, TenantId, TimestampMs, encode_commands, home_partition_of, partition_of,
 };
 use store::AlarmStore;
 use store::alarms::{
@@ -48,6 +49,9 @@ pub enum CommandError {
     Append(#[from] AppendError),
     #[error("there is no such alarm")]
     NoSuchAlarm,
+    /// Nothing was appended.
+    #[error("the key of a tenant's alarm `{0}` is too long, empty, or a limit's")]
+    TenantAlarmKey(Arc<str>),
     #[error("the alarm is {0} already")]
     Already(&'static str),
     /// It is saved and durable, and takes effect when the worker goes on.
@@ -63,7 +67,9 @@ impl CommandError {
             Self::Store(error) => error.is_retryable(),
             Self::Append(error) => error.is_retryable(),
             Self::NotYet { .. } => true,
-            Self::Invalid(_) | Self::NoSuchAlarm | Self::Already(_) => false,
+            Self::Invalid(_) | Self::NoSuchAlarm | Self::TenantAlarmKey(_) | Self::Already(_) => {
+                false
+            }
         }
     }
 }
@@ -234,12 +240,15 @@ impl AlarmCommands {
         self.wait(partition, position).await
     }
 
-    /// The partition of a location; an alarm of a whole tenant is at home in none,
-    /// so that any will do.
+    /// The partition of a location, or of the alarms of a whole tenant. Those of
+    /// its limits may be in others, but nothing that comes here asks for their
+    /// state.
     fn partition_of(&self, tenant: TenantId, location: Option<LocationId>) -> PartitionId {
-        location.map_or(PartitionId(0), |location| {
-            partition_of(tenant, location, self.journal.partitions())
-        })
+        let partitions = self.journal.partitions();
+        match location {
+            Some(location) => partition_of(tenant, location, partitions),
+            None => home_partition_of(tenant, partitions),
+        }
     }
 
     async fn deliver_and_wait(&self) -> Result<(), CommandError> {

@@ -10,4 +10,10 @@
 //! workers in the store only.
 
 pub mod channel;
+pub mod email;
+pub mod links;
 pub mod message;
+pub mod sms;
+pub mod webhook;
+
+mod request;

@@ -7,7 +7,7 @@ mod profile;
 mod severity;
 mod transition;
 
-pub use command::{AlarmAction, Command, CommandBody};
+pub use command::{AlarmAction, Command, CommandBody, MAX_TENANT_ALARM_KEY_BYTES};
 pub use duration::{DurationMs, ParseDurationError};
 pub use profile::{
     AlarmProfile, AlarmRule, AppliesTo, Condition, Filter, Flapping, Operand, Reference, Schedule,

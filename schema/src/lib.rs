@@ -20,9 +20,9 @@ mod weekly;
 
 pub use alarm::{
     AlarmAction, AlarmId, AlarmProfile, AlarmRule, AppliesTo, Cause, ClearReason, Command,
-    CommandBody, Condition, DurationMs, Filter, Flapping, Operand, Originator, ParseDurationError,
-    ParseSeverityError, ProfileId, Reference, RuleId, Schedule, Severity, SuppressReason,
-    Transition, TransitionId, TransitionKind,
+    CommandBody, Condition, DurationMs, Filter, Flapping, MAX_TENANT_ALARM_KEY_BYTES, Operand,
+    Originator, ParseDurationError, ParseSeverityError, ProfileId, Reference, RuleId, Schedule,
+    Severity, SuppressReason, Transition, TransitionId, TransitionKind,
 };
 pub use author::{Author, Provenance};
 pub use derived::ParseIdError;
@@ -40,7 +40,7 @@ pub use notification::{
     NoticeId, OfflineProfile, Purpose, QuietHours, Recipient, RuleChoice, Scope, Subscription,
     TemplateKind, User, Webhook, is_email, is_phone,
 };
-pub use partition::partition_of;
+pub use partition::{home_partition_of, partition_of};
 pub use record::{
     DecodeError, LocalKey, MAX_RECORD_ROWS, Origin, RECORD_VERSION, Record, RecordBuilder,
     RecordKind, RecordRows, RowLimit, decode_commands, encode_commands,

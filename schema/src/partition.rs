@@ -19,6 +19,17 @@ pub fn partition_of(tenant: TenantId, location: LocationId, partitions: u16) -> 
     PartitionId(u16::try_from(partition).expect("a remainder of a u16 fits a u16"))
 }
 
+/// The home partition of a tenant: that of the system alarms that are of the
+/// tenant as a whole. Part of the stored format as [`partition_of`] is; no
+/// location has the id 0.
+///
+/// # Panics
+/// If `partitions` is 0, which no journal has.
+#[must_use]
+pub fn home_partition_of(tenant: TenantId, partitions: u16) -> PartitionId {
+    partition_of(tenant, LocationId(0), partitions)
+}
+
 fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -38,6 +49,15 @@ mod tests {
     }
 
     const GOLDEN: [u16; 8] = [6, 3, 3, 3, 7, 2, 2, 1];
+
+    #[test]
+    fn a_tenants_home_is_stable() {
+        let homes: Vec<u16> =
+            (1..=8).map(|tenant| home_partition_of(TenantId(tenant), 8).0).collect();
+        assert_eq!(homes, GOLDEN_HOMES, "changing this raises a tenant's alarms twice");
+    }
+
+    const GOLDEN_HOMES: [u16; 8] = [6, 4, 7, 3, 5, 1, 5, 6];
 
     #[test]
     fn spreads_evenly() {

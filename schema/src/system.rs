@@ -50,7 +50,7 @@ pub const MAX_SYSTEM_DELAY_S: u32 = 30 * 24 * 3_600;
 /// The highest `silent_factor` of a tenant.
 pub const MAX_SILENT_FACTOR: u32 = 1_000;
 
-/// The alarms that every tenant has about its routers.
+/// The alarms that every tenant has about its routers and notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SystemAlarms {
@@ -63,6 +63,9 @@ pub struct SystemAlarms {
     pub refused: SystemAlarm,
     /// Times are refused, so its clock seems wrong; over as `refused` is.
     pub clock_wrong: SystemAlarm,
+    /// Notifications can't be delivered: a provider takes none for `delay_s`, or
+    /// a recipient can't be reached, which needs no delay.
+    pub undeliverable: SystemAlarm,
 }
 
 /// The settings of one system alarm.
@@ -82,6 +85,7 @@ impl Default for SystemAlarms {
             silent: alarm(Severity::Minor, 0),
             refused: alarm(Severity::Warning, 900),
             clock_wrong: alarm(Severity::Warning, 900),
+            undeliverable: alarm(Severity::Major, 120),
         }
     }
 }

@@ -65,8 +65,18 @@ async fn fill(store: &AlarmStore, alarms: u64) -> Result<(), Box<dyn std::error:
         let (epoch, partition) = (claim.epoch, PartitionId(0));
         let (ticks, met, snapshot) = (Vec::new(), Vec::new(), None);
         let at = TimestampMs(0);
-        let commit =
-            Commit { partition, epoch, expected, next, transitions, ticks, met, snapshot, at };
+        let commit = Commit {
+            partition,
+            epoch,
+            expected,
+            next,
+            transitions,
+            notices: Vec::new(),
+            ticks,
+            met,
+            snapshot,
+            at,
+        };
         store.commit(Arc::new(commit)).await?;
     }
     Ok(())

@@ -10,7 +10,10 @@ mod commit;
 mod counts;
 mod events;
 mod followed;
+mod message_log;
+mod messages;
 mod metrics;
+mod notices;
 mod profiles;
 pub mod quality;
 mod query;
@@ -26,6 +29,15 @@ use tokio::sync::Semaphore;
 
 pub use counts::{OpenBySeverity, OpenCount};
 pub use events::{EVENT_KINDS, EventQuery, EventRow};
+pub use message_log::{
+    MessageLogEntry, MessageQuery, NoticeQuery, NoticeRow, NoticeState, NoticeTotal, Waiting,
+};
+pub use messages::{
+    Handed, Interrupted, MessageRow, MessageState, NewMessage, Report, ReportedMessage, ToldLately,
+};
+pub use notices::{
+    Decisions, DueNotice, DueRecipient, NewNotice, NoticeAlarm, NoticeEvent, message_id,
+};
 pub use profiles::{
     Delivery, MAX_PROFILES_PER_TENANT, MAX_RULES_PER_TENANT, ProfileChange, ProfileVersion,
 };
@@ -45,6 +57,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/migrations/embedded/alarms/0004-events-by-time.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0005-events-by-tenant.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0006-profile-rules.sql"),
+    include_str!("../../schema/migrations/embedded/alarms/0007-notifications.sql"),
 ];
 
 /// The most items of one answer: one more than a page of the API has, so that it
@@ -89,6 +102,9 @@ pub enum AlarmStoreError {
          most {MAX_RULES_PER_TENANT}"
     )]
     TooManyRules { others: u64, rules: u64 },
+    /// Two notifiers are at work on the same store.
+    #[error("another notifier has decided on the same notices")]
+    DecidedElsewhere,
     #[error("what is stored can't be read: {0}")]
     Stored(String),
     #[error("the alarm store is closed")]
@@ -156,6 +172,8 @@ pub struct Commit {
     /// Where it stands from then on; may be the same for a tick.
     pub next: Position,
     pub transitions: Vec<Transition>,
+    /// Who is to be told of them.
+    pub notices: Vec<NewNotice>,
     pub ticks: Vec<Tick>,
     pub met: Vec<MetDevice>,
     /// The state at `next`; takes the place of the ticks and devices so far.

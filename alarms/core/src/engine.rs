@@ -19,6 +19,7 @@ mod lifecycle;
 mod restore;
 mod scene;
 mod state;
+mod tenant_alarms;
 mod timers;
 mod world;
 
@@ -148,6 +149,8 @@ pub struct Engine {
     device_index: DeviceMap<Place>,
     /// (wake, device), lazily corrected.
     wakes: BinaryHeap<Reverse<(i64, u32)>>,
+    /// When the next shelving of a tenant's own alarm ends.
+    shelving_ends: i64,
     pub(crate) clock: i64,
     tally: Tally,
     touches: Vec<Touch>,
@@ -170,6 +173,7 @@ impl Engine {
             states: States::default(),
             device_index: DeviceMap::default(),
             wakes: BinaryHeap::new(),
+            shelving_ends: i64::MAX,
             clock: i64::MIN,
             tally: Tally::default(),
             touches: Vec::new(),
@@ -216,7 +220,8 @@ impl Engine {
     #[must_use]
     pub fn active_alarms(&self) -> usize {
         let limits = self.counts.iter().filter(|count| count.limit.is_some()).count();
-        limits + self.counts.iter().map(|count| count.active as usize).sum::<usize>()
+        let of_tenants: usize = self.world.tenants.iter().map(|tenant| tenant.alarms.len()).sum();
+        limits + of_tenants + self.counts.iter().map(|count| count.active as usize).sum::<usize>()
     }
 
     /// Devices met, and series that have a last value.

@@ -60,6 +60,10 @@ pub const MAX_HELD: usize = 10_000;
 /// sets no `max_active`.
 pub const DEFAULT_MAX_ACTIVE: u32 = 100_000;
 
+/// With this begins the rule's key of the alarm that says that a limit of alarms
+/// is reached. Part of stored data.
+pub const LIMIT_KEY_PREFIX: &str = "alarm_limit/";
+
 /// How long a device must be silent before its deadlines fire by the clock,
 /// so that a reading that is on its way still comes first.
 pub const DEFAULT_GRACE_MS: i64 = 2_000;

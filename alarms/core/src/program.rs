@@ -23,7 +23,7 @@ pub(crate) use filter::{Context, Holds, KeyRef, Shift, Tree};
 pub(crate) use history::{Delta, History, HistoryKind, HistorySpec, Touch};
 pub(crate) use schedule::{Schedule, Zones};
 pub(crate) use schema::Window;
-pub(crate) use template::Template;
+pub(crate) use template::{Template, cut_description};
 pub use text::parse_toml;
 
 use crate::engine::Keys;

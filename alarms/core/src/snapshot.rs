@@ -11,6 +11,7 @@
 mod version_1;
 mod version_2;
 mod version_3;
+mod version_4;
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::engine::{Engine, EngineOptions, Profile, RuleState, World};
 use crate::program;
 
 /// The version of the format; part of stored data.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Why a snapshot can't be taken back. It came from our own store, so each of
 /// these stops the partition and wants a person.
@@ -151,6 +152,12 @@ impl Engine {
         }
         if *version == 3 {
             let stored: Stored<version_3::World3, Vec<RuleState>> = postcard::from_bytes(body)?;
+            let mut engine = Self::begin(options, stored.head)?;
+            engine.restore_world(stored.world.upgrade(), stored.states)?;
+            return Ok(engine);
+        }
+        if *version == 4 {
+            let stored: Stored<version_4::World4, Vec<RuleState>> = postcard::from_bytes(body)?;
             let mut engine = Self::begin(options, stored.head)?;
             engine.restore_world(stored.world.upgrade(), stored.states)?;
             return Ok(engine);

@@ -9,3 +9,4 @@ mod limits;
 mod oracle;
 mod profiles;
 mod snapshots;
+mod tenant_alarms;

@@ -8,5 +8,6 @@ mod limit;
 mod many;
 mod node;
 mod replay;
+mod tenant;
 mod timers;
 mod ways;

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{AlarmId, AlarmProfile, ProfileId, RuleId, Severity};
 use crate::{DeviceId, LocationId, Provenance, TenantId, TimestampMs};
 
+/// The longest key of a system alarm of a tenant as a whole.
+pub const MAX_TENANT_ALARM_KEY_BYTES: usize = 128;
+
 /// One command with its place in time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Command {
@@ -34,6 +37,18 @@ pub enum CommandBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         provenance: Option<Arc<Provenance>>,
         action: AlarmAction,
+    },
+    /// A system alarm of the tenant as a whole is raised or goes on, or is over.
+    /// It comes to the tenant's home partition and to no other.
+    TenantAlarm {
+        /// Of the alarm's rule under [`ProfileId::SYSTEM`]: what is wrong, and of
+        /// what, as in `forwarder_failing/17`; 1 to [`MAX_TENANT_ALARM_KEY_BYTES`].
+        key: Arc<str>,
+        active: bool,
+        severity: Severity,
+        description: String,
+        /// JSON scalars, in the order in which they are shown.
+        values: Vec<(Arc<str>, serde_json::Value)>,
     },
     /// A new or a changed profile; an older version than the one in force is ignored.
     ProfileSaved {
@@ -98,6 +113,7 @@ impl CommandBody {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Alarm { .. } => "alarm",
+            Self::TenantAlarm { .. } => "tenant_alarm",
             Self::ProfileSaved { .. } => "profile_saved",
             Self::ProfileDeleted { .. } => "profile_deleted",
             Self::Attribute { .. } => "attribute",
@@ -118,6 +134,15 @@ mod tests {
         let body: CommandBody = serde_json::from_str(text).unwrap();
         let CommandBody::Alarm { by, provenance, .. } = &body else { panic!("a deed") };
         assert_eq!((&**by, provenance), ("eva", &None));
+        assert_eq!(serde_json::to_string(&body).unwrap(), text);
+    }
+
+    #[test]
+    fn the_json_of_a_tenants_alarm_is_stable() {
+        let text = r#"{"kind":"tenant_alarm","key":"forwarder_failing/17","active":true,"severity":"minor","description":"It fails","values":[["since","10:00"],["tries",3]]}"#;
+        let body: CommandBody = serde_json::from_str(text).unwrap();
+        let CommandBody::TenantAlarm { values, .. } = &body else { panic!("a tenant's alarm") };
+        assert_eq!((&*values[1].0, &values[1].1), ("tries", &3.into()));
         assert_eq!(serde_json::to_string(&body).unwrap(), text);
     }
 

@@ -117,6 +117,7 @@ impl From<CommandError> for Problem {
                 Self::invalid(field.unwrap_or_default(), said.join("; "))
             }
             CommandError::NoSuchAlarm => Self::not_found("alarm", "with this id"),
+            CommandError::TenantAlarmKey(_) => Self::internal(&error),
             CommandError::Already(_) => Self::conflict(format!("{error}.")),
             CommandError::Append(_) | CommandError::NotYet { .. } => {
                 tracing::warn!(%error, "an alarm command has not taken effect");

@@ -62,6 +62,8 @@ struct SystemAlarmsInput {
     silent: Option<SystemAlarmInput>,
     refused: Option<SystemAlarmInput>,
     clock_wrong: Option<SystemAlarmInput>,
+    /// Notifications can't be delivered.
+    undeliverable: Option<SystemAlarmInput>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -128,6 +130,9 @@ struct SystemAlarmsShown {
     refused: SystemAlarmShown,
     /// Rule `clock_wrong`: times are refused; over likewise.
     clock_wrong: SystemAlarmShown,
+    /// Rules `notification_undeliverable/…`: a provider takes none for the delay,
+    /// or a recipient can't be reached.
+    undeliverable: SystemAlarmShown,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -156,6 +161,7 @@ impl SystemAlarmsInput {
             silent: self.silent.unwrap_or_default().over(was.silent),
             refused: self.refused.unwrap_or_default().over(was.refused),
             clock_wrong: self.clock_wrong.unwrap_or_default().over(was.clock_wrong),
+            undeliverable: self.undeliverable.unwrap_or_default().over(was.undeliverable),
         }
     }
 }
@@ -206,6 +212,7 @@ impl Shown {
                     silent: settings.system_alarms.silent.into(),
                     refused: settings.system_alarms.refused.into(),
                     clock_wrong: settings.system_alarms.clock_wrong.into(),
+                    undeliverable: settings.system_alarms.undeliverable.into(),
                 },
             },
         }

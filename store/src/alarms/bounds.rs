@@ -73,7 +73,7 @@ pub(super) fn rows<T>(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn unreadable(column: usize, what: &str) -> rusqlite::Error {
+pub(super) fn unreadable(column: usize, what: &str) -> rusqlite::Error {
     let message: Box<dyn std::error::Error + Send + Sync> = what.into();
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, message)
 }

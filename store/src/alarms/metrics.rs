@@ -6,6 +6,8 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 const COMMITS: &str = "baken_alarm_store_commits_total";
 /// Events written by them.
 const EVENTS: &str = "baken_alarm_store_events_total";
+/// Notices of notifications written by them.
+const NOTICES: &str = "baken_alarm_store_notices_total";
 /// How long a transaction took, its fsync included.
 const COMMIT_SECONDS: &str = "baken_alarm_store_commit_seconds";
 /// Requests waiting for the writer.
@@ -23,6 +25,7 @@ const READS_WAITING: &str = "baken_alarm_store_waiting_reads";
 pub(super) struct Meters {
     pub commits: IntCounter,
     pub events: IntCounter,
+    pub notices: IntCounter,
     pub commit_seconds: Histogram,
     pub queue: IntGauge,
 }
@@ -36,6 +39,7 @@ impl Meters {
         let meters = Self {
             commits: IntCounter::new(COMMITS, "Durable transactions of the alarm store.")?,
             events: IntCounter::new(EVENTS, "Events written to the alarm store.")?,
+            notices: IntCounter::new(NOTICES, "Notices written to the alarm store.")?,
             commit_seconds: Histogram::with_opts(
                 HistogramOpts::new(COMMIT_SECONDS, "Time of a transaction, fsync included.")
                     .buckets(buckets),
@@ -44,6 +48,7 @@ impl Meters {
         };
         registry.register(Box::new(meters.commits.clone()))?;
         registry.register(Box::new(meters.events.clone()))?;
+        registry.register(Box::new(meters.notices.clone()))?;
         registry.register(Box::new(meters.commit_seconds.clone()))?;
         registry.register(Box::new(meters.queue.clone()))?;
         Ok(meters)

@@ -42,6 +42,7 @@ fn stretch(claim: &Claim, from: u64, to: u64, transitions: Vec<Transition>) -> C
         expected: Position(from),
         next: Position(to),
         transitions,
+        notices: Vec::new(),
         ticks: Vec::new(),
         met: Vec::new(),
         snapshot: None,

@@ -12,14 +12,16 @@ use std::time::Instant;
 
 use prometheus::Registry;
 use rusqlite::{Connection, Savepoint};
-use schema::PartitionId;
+use schema::{Channel, PartitionId, TimestampMs};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use checkpoint::Checkpoints;
 
+use super::messages::{self, Handed, Interrupted, MessageRow, NewMessage, Report};
 use super::metrics::Meters;
+use super::notices::{self, Decisions};
 use super::profiles::{self, ProfileChange, ProfileVersion};
-use super::{AlarmStoreError, Claim, Commit, commit, events, followed};
+use super::{AlarmStoreError, Claim, Commit, commit, events, followed, message_log};
 use crate::audit::NewEvent;
 
 /// Requests that wait before their callers are slowed.
@@ -37,6 +39,30 @@ pub(super) enum Request {
     Delivered(u64, Answer<()>),
     Record(Vec<NewEvent>, Answer<()>),
     Followed(&'static str, u64, Answer<()>),
+    Decide(Box<Decisions>, Answer<()>),
+    TakeMessages {
+        channel: Channel,
+        now: TimestampMs,
+        limit: usize,
+        answer: Answer<Vec<MessageRow>>,
+    },
+    Handed(Vec<Handed>, Answer<()>),
+    Report(Box<Report>, Answer<bool>),
+    RecoverMessages(TimestampMs, Answer<Interrupted>),
+    AddMessage {
+        message: Box<NewMessage>,
+        at: TimestampMs,
+        by: String,
+        on_its_way: bool,
+        answer: Answer<()>,
+    },
+    UseLink {
+        id: [u8; 16],
+        at: TimestampMs,
+        expires_at: TimestampMs,
+        answer: Answer<bool>,
+    },
+    Forget(TimestampMs, usize, Answer<u64>),
     Close,
 }
 
@@ -47,6 +73,8 @@ pub(super) struct Writer {
     thread: Mutex<Option<JoinHandle<()>>>,
     meters: Meters,
     latest_event: watch::Receiver<u64>,
+    notices: watch::Receiver<u64>,
+    messages: watch::Receiver<u64>,
 }
 
 impl Writer {
@@ -55,12 +83,22 @@ impl Writer {
         let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
         let (told, latest_event) = watch::channel(events::latest(&connection)?);
         let checkpoints = Checkpoints::start(&connection)?;
-        let worker = Worker { connection, checkpoints, meters: meters.clone(), latest_event: told };
+        let (notices_written, notices) = watch::channel(0);
+        let (messages_written, messages) = watch::channel(0);
+        let worker = Worker {
+            connection,
+            checkpoints,
+            meters: meters.clone(),
+            latest_event: told,
+            notices: notices_written,
+            messages: messages_written,
+        };
         let thread = std::thread::Builder::new()
             .name("alarm-store".to_owned())
             .spawn(move || worker.run(receiver))
             .map_err(AlarmStoreError::Thread)?;
-        Ok(Self { requests, thread: Mutex::new(Some(thread)), meters, latest_event })
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { requests, thread, meters, latest_event, notices, messages })
     }
 
     pub async fn ask<T>(
@@ -76,6 +114,14 @@ impl Writer {
 
     pub fn latest_event(&self) -> watch::Receiver<u64> {
         self.latest_event.clone()
+    }
+
+    pub fn notices_changed(&self) -> watch::Receiver<u64> {
+        self.notices.clone()
+    }
+
+    pub fn messages_changed(&self) -> watch::Receiver<u64> {
+        self.messages.clone()
     }
 
     pub async fn close(&self) {
@@ -98,6 +144,16 @@ struct Worker {
     checkpoints: Option<Checkpoints>,
     meters: Meters,
     latest_event: watch::Sender<u64>,
+    notices: watch::Sender<u64>,
+    messages: watch::Sender<u64>,
+}
+
+/// What the requests of a transaction have written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    events: u64,
+    notices: u64,
+    messages: u64,
 }
 
 impl Worker {
@@ -122,11 +178,11 @@ impl Worker {
     fn commit(&mut self, group: Vec<Request>) {
         let started = Instant::now();
         let mut replies: Vec<Reply> = Vec::with_capacity(group.len());
-        let mut events = 0;
+        let mut written = Written::default();
         let result = self.connection.transaction().and_then(|mut transaction| {
             for request in group {
                 let savepoint = transaction.savepoint()?;
-                replies.push(apply(savepoint, request, &mut events));
+                replies.push(apply(savepoint, request, &mut written));
             }
             transaction.commit()
         });
@@ -134,7 +190,8 @@ impl Worker {
             tracing::error!(%error, "the alarm store could not commit; its callers try again");
         }
         self.meters.commits.inc();
-        self.meters.events.inc_by(events);
+        self.meters.events.inc_by(written.events);
+        self.meters.notices.inc_by(written.notices);
         self.meters.commit_seconds.observe(started.elapsed().as_secs_f64());
         for reply in replies {
             reply(result.is_ok());
@@ -143,6 +200,12 @@ impl Worker {
             checkpoints.committed();
         }
         self.tell_of_events();
+        for (count, told) in [(written.notices, &self.notices), (written.messages, &self.messages)]
+        {
+            if count > 0 {
+                told.send_modify(|total| *total += count);
+            }
+        }
     }
 
     /// Wakes those who follow the events, where there are new ones.
@@ -157,14 +220,17 @@ impl Worker {
     }
 }
 
-fn apply(savepoint: Savepoint<'_>, request: Request, events: &mut u64) -> Reply {
+fn apply(savepoint: Savepoint<'_>, request: Request, written: &mut Written) -> Reply {
     match request {
         Request::Claim(partition, answer) => {
             reply(savepoint, answer, |sql| commit::claim(sql, partition))
         }
-        Request::Commit(stretch, answer) => {
-            reply(savepoint, answer, |sql| commit::commit(sql, &stretch, events))
-        }
+        Request::Commit(stretch, answer) => reply(savepoint, answer, |sql| {
+            commit::commit(sql, &stretch, &mut written.events)?;
+            written.notices += notices::insert(sql, &stretch.notices)?;
+            written.notices += notices::unshelve(sql, &stretch.transitions)?;
+            Ok(())
+        }),
         Request::ChangeProfile(change, answer) => {
             reply(savepoint, answer, |sql| profiles::change(sql, &change))
         }
@@ -175,9 +241,37 @@ fn apply(savepoint: Savepoint<'_>, request: Request, events: &mut u64) -> Reply 
             reply(savepoint, answer, |sql| followed::set(sql, follower, sequence))
         }
         Request::Record(new, answer) => reply(savepoint, answer, |sql| {
-            *events += events::record(sql, &new)?;
+            written.events += events::record(sql, &new)?;
             Ok(())
         }),
+        Request::Decide(decisions, answer) => reply(savepoint, answer, |sql| {
+            written.messages += decisions.messages.len() as u64;
+            written.notices += decisions.later.len() as u64;
+            notices::decide(sql, &decisions)
+        }),
+        Request::UseLink { id, at, expires_at, answer } => {
+            reply(savepoint, answer, |sql| notices::use_link(sql, id, at, expires_at))
+        }
+        Request::TakeMessages { channel, now, limit, answer } => {
+            reply(savepoint, answer, |sql| messages::take(sql, channel, now, limit))
+        }
+        Request::Handed(handed, answer) => {
+            written.messages += 1;
+            reply(savepoint, answer, |sql| messages::handed(sql, &handed))
+        }
+        Request::Report(report, answer) => {
+            reply(savepoint, answer, |sql| messages::report(sql, &report))
+        }
+        Request::RecoverMessages(at, answer) => {
+            reply(savepoint, answer, |sql| messages::recover(sql, at))
+        }
+        Request::AddMessage { message, at, by, on_its_way, answer } => {
+            written.messages += 1;
+            reply(savepoint, answer, |sql| messages::add(sql, &message, at, &by, on_its_way))
+        }
+        Request::Forget(before, limit, answer) => {
+            reply(savepoint, answer, |sql| message_log::forget(sql, before, limit))
+        }
         Request::Close => Box::new(|_| {}),
     }
 }

@@ -11,7 +11,8 @@ use schema::{
 
 use super::directory::DeviceText;
 use super::scene::{Scene, Trigger};
-use super::state::{self, Flaps, RuleCount, RuleState};
+use super::state::{self, Active, Flaps, RuleCount, RuleState};
+use super::tenant_alarms::Said;
 use super::world::{GONE, LocationText};
 use super::{Engine, Profile};
 use crate::identity;
@@ -19,18 +20,18 @@ use crate::program::{self, Report, Rule};
 use crate::value::Scalar;
 
 /// What somebody does to one alarm.
-struct Deed<'a> {
-    alarm: AlarmId,
-    tenant: TenantId,
+pub(super) struct Deed<'a> {
+    pub alarm: AlarmId,
+    pub tenant: TenantId,
     device: Option<DeviceId>,
     location: Option<LocationId>,
     rule: &'a RuleId,
     severity: Severity,
     by: &'a Arc<str>,
     provenance: Option<&'a Arc<Provenance>>,
-    action: &'a AlarmAction,
-    at: TimestampMs,
-    cause: Cause,
+    pub action: &'a AlarmAction,
+    pub at: TimestampMs,
+    pub cause: Cause,
 }
 
 impl Engine {
@@ -72,6 +73,12 @@ impl Engine {
                     },
                     out,
                 );
+                Ok(())
+            }
+            CommandBody::TenantAlarm { key, active, severity, description, values } => {
+                let (tenant, active, severity) = (command.tenant, *active, *severity);
+                let said = Said { tenant, key, active, severity, description, values };
+                self.tenant_alarm(&said, (command.at, cause), out);
                 Ok(())
             }
             CommandBody::ProfileSaved { profile, version, body } => {
@@ -122,6 +129,9 @@ impl Engine {
             AlarmAction::Comment { text } => TransitionKind::Commented { text: text.clone() },
             AlarmAction::Assign { to } => TransitionKind::Assigned { to: to.clone() },
         };
+        if deed.device.is_none() && self.deed_of_tenant(deed, &kind, out) {
+            return;
+        }
         let find = |engine: &Self| engine.find_alarm(deed.device?, deed.alarm);
         if let Some((device, place)) = find(self) {
             // It may have ended before somebody did something to it.
@@ -129,7 +139,7 @@ impl Engine {
             self.catch_up(device, rule, deed.at.0, out);
         }
         let Some((device, place)) = find(self) else {
-            // The alarm is over, or a system's: only what can be done to such a
+            // The alarm is over, or a limit's: only what can be done to such a
             // one is told, and the store sees to what was so already.
             let over = !matches!(
                 deed.action,
@@ -326,26 +336,12 @@ fn do_to(
     out: &mut Vec<Transition>,
 ) {
     let Some(alarm) = &mut rule_state.alarm else { return };
-    let changes = match deed.action {
-        AlarmAction::Acknowledge => !std::mem::replace(&mut alarm.acknowledged, true),
-        AlarmAction::Unacknowledge => std::mem::replace(&mut alarm.acknowledged, false),
-        AlarmAction::Shelve { until } => {
-            let later = *until > deed.at;
-            if later {
-                alarm.shelved_until = Some(*until);
-            }
-            later
-        }
-        AlarmAction::Unshelve => alarm.shelved_until.take().is_some(),
-        AlarmAction::Clear | AlarmAction::Comment { .. } | AlarmAction::Assign { .. } => true,
-    };
-    if !changes {
+    if !deed.change(alarm) {
         return;
     }
     let trigger = Trigger::change(deed.cause, deed.at.0);
     let mut transition = scene.transition(alarm, kind, deed.at.0, trigger);
-    transition.by = Some(deed.by.clone());
-    transition.provenance = deed.provenance.cloned();
+    deed.sign(&mut transition);
     out.push(transition);
     let latched = rule_state.on.as_ref().is_some_and(|on| on.latched);
     match deed.action {
@@ -370,6 +366,29 @@ fn do_to(
 }
 
 impl Deed<'_> {
+    /// Does it to an alarm as everybody sees it; false where it is so already.
+    pub fn change(&self, alarm: &mut Active) -> bool {
+        match self.action {
+            AlarmAction::Acknowledge => !std::mem::replace(&mut alarm.acknowledged, true),
+            AlarmAction::Unacknowledge => std::mem::replace(&mut alarm.acknowledged, false),
+            AlarmAction::Shelve { until } => {
+                let later = *until > self.at;
+                if later {
+                    alarm.shelved_until = Some(*until);
+                }
+                later
+            }
+            AlarmAction::Unshelve => alarm.shelved_until.take().is_some(),
+            AlarmAction::Clear | AlarmAction::Comment { .. } | AlarmAction::Assign { .. } => true,
+        }
+    }
+
+    /// Says in a transition who did it.
+    pub fn sign(&self, transition: &mut Transition) {
+        transition.by = Some(self.by.clone());
+        transition.provenance = self.provenance.cloned();
+    }
+
     /// A transition of an alarm that the engine no longer holds.
     fn of_forgotten(&self, kind: TransitionKind) -> Transition {
         let originator = self.device.map_or(Originator::Tenant(self.tenant), Originator::Device);

@@ -53,6 +53,7 @@ impl Engine {
             self.find_deadlines(index);
             self.queue(index);
         }
+        self.find_end_of_shelving();
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use schema::{
 use super::state::{Active, RuleState};
 use super::world::{Device, Keys, World};
 use crate::identity;
-use crate::limits::MAX_VALUES_BYTES;
+use crate::limits::{LIMIT_KEY_PREFIX, MAX_VALUES_BYTES};
 use crate::program::{
     Context, History, HistoryKind, Holds, KeyRef, Kind, Rule, Shift, Touch, Zones,
 };
@@ -268,8 +268,8 @@ impl<'a> Scene<'a> {
         let RuleId { profile, key } = &self.rule.id;
         let key = match self.world.partition {
             // Each engine counts for itself, and so each has an alarm of its own.
-            Some(partition) => format!("alarm_limit/{profile}/{key}/{partition}"),
-            None => format!("alarm_limit/{profile}/{key}"),
+            Some(partition) => format!("{LIMIT_KEY_PREFIX}{profile}/{key}/{partition}"),
+            None => format!("{LIMIT_KEY_PREFIX}{profile}/{key}"),
         };
         let rule = RuleId { profile: ProfileId::SYSTEM, key: key.into() };
         let at = TimestampMs(at);

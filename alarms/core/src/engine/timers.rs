@@ -11,11 +11,12 @@ use crate::program::Rule;
 
 impl Engine {
     /// The clock has come to `now`: fires, at their own times, the deadlines of
-    /// all devices that have been silent for the grace. An earlier time than
-    /// the clock's changes nothing. Returns whether anything was due.
+    /// all devices that have been silent for the grace, and those of tenants'
+    /// own alarms. An earlier time than the clock's changes nothing. Returns
+    /// whether anything was due.
     pub fn advance(&mut self, now: TimestampMs, out: &mut Vec<Transition>) -> bool {
         self.clock = self.clock.max(now.0);
-        let mut fired = false;
+        let mut fired = self.shelving_ends <= self.clock && self.end_shelving(out);
         while let Some(&Reverse((wake, index))) = self.wakes.peek() {
             if wake > self.clock {
                 break;
@@ -51,7 +52,9 @@ impl Engine {
     /// if nothing arrives before; it may turn out to be nothing.
     #[must_use]
     pub fn next_deadline(&self) -> Option<TimestampMs> {
-        self.wakes.peek().map(|Reverse((wake, _))| TimestampMs(*wake))
+        let of_devices = self.wakes.peek().map_or(i64::MAX, |Reverse((wake, _))| *wake);
+        let earliest = of_devices.min(self.shelving_ends);
+        (earliest != i64::MAX).then_some(TimestampMs(earliest))
     }
 
     pub(crate) fn lateness(&self, index: u32) -> i64 {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::classes::Class;
 use super::state::Entry;
+use super::tenant_alarms::TenantAlarm;
 use super::{DeviceDescription, KeyIndex};
 use crate::map::Map;
 use crate::program::Zones;
@@ -277,8 +278,16 @@ impl LocationText<'_> {
 pub(crate) struct Tenant {
     pub id: TenantId,
     pub attributes: Vec<(u32, Scalar)>,
+    /// Those of the tenant as a whole that commands raise, sorted by key.
+    pub alarms: Vec<TenantAlarm>,
     #[serde(skip)]
     pub classes: Vec<Class>,
+}
+
+impl Tenant {
+    pub fn new(id: TenantId) -> Self {
+        Self { id, attributes: Vec::new(), alarms: Vec::new(), classes: Vec::new() }
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -338,7 +347,7 @@ impl World {
             return known;
         }
         let place = index(self.tenants.len());
-        self.tenants.push(Tenant { id, attributes: Vec::new(), classes: Vec::new() });
+        self.tenants.push(Tenant::new(id));
         self.tenant_index.insert(id.0, place);
         place
     }

@@ -54,12 +54,17 @@ impl Template {
                 },
             }
         }
-        if filled.len() > MAX_FILLED_BYTES {
-            filled.truncate(filled.floor_char_boundary(MAX_FILLED_BYTES - CUT.len()));
-            filled.push_str(CUT);
-        }
-        filled
+        cut_description(filled)
     }
+}
+
+/// A transition's description, as far as it has room.
+pub(crate) fn cut_description(mut text: String) -> String {
+    if text.len() > MAX_FILLED_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_FILLED_BYTES - CUT.len()));
+        text.push_str(CUT);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -8,10 +8,9 @@ use schema::DeviceId;
 use serde::Deserialize;
 
 use super::version_2::Location2;
+use super::version_4::Tenant4;
 use super::{Head, RestoreError};
-use crate::engine::{
-    Active, Cell, Device, Engine, Entry, Flaps, Held, On, RuleState, Tenant, World,
-};
+use crate::engine::{Active, Cell, Device, Engine, Entry, Flaps, Held, On, RuleState, World};
 use crate::program::{Delta, History, HistoryKind, Rule};
 use crate::value::Scalar;
 
@@ -26,7 +25,7 @@ pub(super) struct Stored {
 pub(super) struct World1 {
     devices: Vec<Device1>,
     locations: Vec<Location2>,
-    tenants: Vec<Tenant>,
+    tenants: Vec<Tenant4>,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +80,8 @@ impl World1 {
     pub fn upgrade(self) -> World {
         let devices = self.devices.into_iter().map(Device1::upgrade).collect();
         let locations = self.locations.into_iter().map(Location2::upgrade).collect();
-        World::of(devices, locations, self.tenants)
+        let tenants = self.tenants.into_iter().map(Tenant4::upgrade).collect();
+        World::of(devices, locations, tenants)
     }
 }
 

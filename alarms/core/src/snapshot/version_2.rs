@@ -7,14 +7,15 @@ use schema::LocationId;
 use serde::Deserialize;
 
 use super::version_3::Device3;
-use crate::engine::{Location, Tenant, World};
+use super::version_4::Tenant4;
+use crate::engine::{Location, World};
 use crate::value::Scalar;
 
 #[derive(Deserialize)]
 pub(super) struct World2 {
     devices: Vec<Device3>,
     locations: Vec<Location2>,
-    tenants: Vec<Tenant>,
+    tenants: Vec<Tenant4>,
 }
 
 #[derive(Deserialize)]
@@ -31,7 +32,8 @@ impl World2 {
     pub fn upgrade(self) -> World {
         let locations = self.locations.into_iter().map(Location2::upgrade).collect();
         let devices = self.devices.into_iter().map(Device3::upgrade).collect();
-        World::of(devices, locations, self.tenants)
+        let tenants = self.tenants.into_iter().map(Tenant4::upgrade).collect();
+        World::of(devices, locations, tenants)
     }
 }
 

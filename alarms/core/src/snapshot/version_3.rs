@@ -6,14 +6,15 @@ use std::sync::Arc;
 use schema::DeviceId;
 use serde::Deserialize;
 
-use crate::engine::{Cell, Device, Entry, Held, Location, Tenant, World};
+use super::version_4::Tenant4;
+use crate::engine::{Cell, Device, Entry, Held, Location, World};
 use crate::value::Scalar;
 
 #[derive(Deserialize)]
 pub(super) struct World3 {
     devices: Vec<Device3>,
     locations: Vec<Location>,
-    tenants: Vec<Tenant>,
+    tenants: Vec<Tenant4>,
 }
 
 #[derive(Deserialize)]
@@ -33,7 +34,8 @@ pub(super) struct Device3 {
 impl World3 {
     pub fn upgrade(self) -> World {
         let devices = self.devices.into_iter().map(Device3::upgrade).collect();
-        World::of(devices, self.locations, self.tenants)
+        let tenants = self.tenants.into_iter().map(Tenant4::upgrade).collect();
+        World::of(devices, self.locations, tenants)
     }
 }
 

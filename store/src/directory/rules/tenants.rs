@@ -60,6 +60,7 @@ fn check_settings(settings: &TenantSettings) -> Result<(), DirectoryError> {
         ("settings.system_alarms.silent.delay_s", alarms.silent.delay_s),
         ("settings.system_alarms.refused.delay_s", alarms.refused.delay_s),
         ("settings.system_alarms.clock_wrong.delay_s", alarms.clock_wrong.delay_s),
+        ("settings.system_alarms.undeliverable.delay_s", alarms.undeliverable.delay_s),
     ];
     delays.into_iter().try_for_each(|(field, delay_s)| at_most(field, delay_s, MAX_SYSTEM_DELAY_S))
 }

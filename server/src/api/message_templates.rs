@@ -1,4 +1,7 @@
-//! Message templates: a tenant's own texts in the place of Baken's.
+//! Message templates: a tenant's own texts in the place of Baken's. What is saved
+//! has been rendered once.
+
+mod preview;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -20,7 +23,10 @@ use super::{sight, told};
 
 /// The routes of this module, below `/api/v1`.
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, update, delete))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(preview::preview))
+        .routes(routes!(read, update, delete))
 }
 
 /// A message template, as it is made. A tenant has one at most of a channel, a
@@ -138,7 +144,10 @@ async fn list(
     Ok(Json(page(state.store.directory().message_templates(&query), Shown::entry)))
 }
 
-/// Makes a message template, which is used from the next message on.
+/// Makes a message template, which is used from the next message on. It is a Jinja
+/// template of a few filters and of what the message can say, which
+/// `docs/reference/templates.md` lists; it is saved if it renders usual,
+/// bare and very long facts.
 #[utoipa::path(
     post,
     operation_id = "create_message_template",
@@ -150,6 +159,7 @@ async fn list(
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn create(
@@ -166,7 +176,7 @@ async fn create(
         text: input.text,
         html: input.html,
     };
-    let body = DocumentBody::MessageTemplate(template);
+    let body = DocumentBody::MessageTemplate(preview::checked(&state, template).await?);
     let made = state.store.directory().by(access.author()).create(body).await?;
     Ok((StatusCode::CREATED, etag(made.version), Json(Shown::document(&made))))
 }
@@ -206,6 +216,7 @@ async fn read(
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn update(
@@ -228,7 +239,7 @@ async fn update(
     };
     // What was not given is taken from what was read: nothing may come between.
     let expected = version.unwrap_or(was.version);
-    let body = DocumentBody::MessageTemplate(template);
+    let body = DocumentBody::MessageTemplate(preview::checked(&state, template).await?);
     let changed = directory.by(access.author()).update(id, Some(expected), body).await?;
     Ok((etag(changed.version), Json(Shown::document(&changed))))
 }

@@ -37,11 +37,16 @@ const QUALITY: Limits =
 const CHECKS: Limits =
     Limits { noun: "checks of alarm profiles", running: 2, in_all: 64, per_tenant: 8 };
 
+/// Message templates that are checked, each by a thread that renders long facts.
+const TEMPLATES: Limits =
+    Limits { noun: "checks of message templates", running: 2, in_all: 64, per_tenant: 8 };
+
 /// The kinds of work that take turns; clones share them.
 #[derive(Clone, Debug)]
 pub struct Work {
     pub quality: Turns,
     pub checks: Turns,
+    pub templates: Turns,
 }
 
 impl Work {
@@ -63,7 +68,11 @@ impl Work {
             let open = open.with_label_values(&[name]);
             Turns::new(limits, open, refused.with_label_values(&[name]))
         };
-        Ok(Self { quality: turns("alarm_quality", QUALITY), checks: turns("checks", CHECKS) })
+        Ok(Self {
+            quality: turns("alarm_quality", QUALITY),
+            checks: turns("checks", CHECKS),
+            templates: turns("templates", TEMPLATES),
+        })
     }
 }
 

@@ -186,6 +186,13 @@ async fn what_is_wrong_is_named_with_its_value_and_what_is_allowed() {
         ),
         (
             "/users",
+            of_user(json!({ "webhook": { "url": "https://127.0.0.1:8080/admin" } })),
+            422,
+            "webhook.url",
+            "public Internet",
+        ),
+        (
+            "/users",
             of_user(json!({ "limits": { "sms": { "max_per_hour": 0 } } })),
             422,
             "limits.sms.max_per_hour",
@@ -250,7 +257,28 @@ async fn what_is_wrong_is_named_with_its_value_and_what_is_allowed() {
         ),
         ("/offline-profiles", of_offline(json!({ "emails": [] })), 422, "users", "recipient"),
         ("/offline-profiles", of_offline(json!({ "users": [999] })), 422, "channels", "email"),
-        ("/message-templates", of_template(json!({ "html": "<b>" })), 422, "html", "its text only"),
+        ("/message-templates", of_template(json!({ "html": "<b>" })), 422, "html", "a text only"),
+        (
+            "/message-templates",
+            of_template(json!({ "text": "{{ alarm.sevrity }}" })),
+            422,
+            "text",
+            "`severity`",
+        ),
+        (
+            "/message-templates/preview",
+            json!({ "channel": "sms", "language": "nl", "kind": "test", "text": "{% if %}" }),
+            422,
+            "text",
+            "line 1",
+        ),
+        (
+            "/message-templates/preview",
+            json!({ "channel": "email", "language": "nl", "kind": "test", "subject": "S" }),
+            422,
+            "text",
+            "missing",
+        ),
         ("/message-templates", of_template(json!({ "kind": "joke" })), 422, "kind", "`raised`"),
     ];
     for (path, body, status, field, detail) in cases {
@@ -271,6 +299,37 @@ async fn what_is_wrong_is_named_with_its_value_and_what_is_allowed() {
     assert_eq!((status, &problem["field"]), (422, &json!("email")));
     let told = format!("subscription {} tells the user by email", made["id"]);
     assert!(problem["detail"].as_str().unwrap().contains(&told), "{problem}");
+}
+
+#[tokio::test]
+async fn a_message_is_shown_before_it_is_saved() {
+    let baken = Baken::start().await;
+    let admin = Api::new(&baken, &baken.token());
+    let (tenant, _) = admin.site("Acme").await;
+    let token = json!({ "name": "t", "tenant": tenant["id"], "read_only": true });
+    let token = admin.made("/tokens", token).await;
+    let reader = Api::new(&baken, token["token"].as_str().unwrap());
+    let show = async |body: Value| {
+        let answer = reader.ask(Method::POST, "/message-templates/preview", Some(body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    };
+    let of = |channel: &str, fields: Value| {
+        with(json!({ "channel": channel, "language": "nl", "kind": "raised" }), fields)
+    };
+    let text = "{{ alarm.severity }} bij {{ tenant }}";
+    let own = show(of("email", json!({ "subject": "Let op", "text": text, "html": "<p>&" }))).await;
+    assert_eq!((&own["subject"], &own["html"]), (&json!("Let op"), &json!("<p>&")));
+    let shown = own["text"].as_str().unwrap();
+    assert!(shown.contains(" bij ") && !shown.contains("{{"), "{shown}");
+    // Without a text it is Baken's own.
+    let email = show(of("email", json!({}))).await;
+    assert!(email["subject"].is_string() && email["html"].is_string(), "{email}");
+    let sms = show(of("sms", json!({}))).await;
+    assert!(sms["text"].is_string() && sms.get("subject").is_none(), "{sms}");
+    let webhook = show(of("webhook", json!({}))).await;
+    assert!(webhook["data"].is_object() && webhook.get("text").is_none(), "{webhook}");
+    assert_eq!(reader.get("/message-templates").await.body, json!({ "items": [] }));
 }
 
 /// An object with some of its fields set otherwise.

@@ -1,6 +1,6 @@
 //! A user's webhook, from what a client of the API writes to what is stored.
 
-use axum::http::Uri;
+use notifier::webhook::{WebhookOptions, check_url};
 use schema::{TenantId, Webhook};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -21,7 +21,8 @@ const MAX_SECRET_BYTES: usize = 255;
 #[serde(deny_unknown_fields)]
 #[schema(as = WebhookInput)]
 pub struct Input {
-    /// It begins with `https://`. Stays when not given.
+    /// An address of the public Internet that begins with `https://`. Stays when not
+    /// given.
     url: Option<String>,
     /// Signs each request (HMAC-SHA-256); 16 to 255 bytes without control characters.
     /// Stays when not given; `null`, or none where there is none yet, makes one,
@@ -83,14 +84,13 @@ pub fn taken(
     }
 }
 
+/// The URL where it may be one of a webhook. What its name resolves to is checked
+/// with each request.
 fn checked_url(url: String) -> ApiResult<String> {
-    let is_good = |url: &Uri| url.scheme_str() == Some("https") && url.host().is_some();
-    if url.parse::<Uri>().is_ok_and(|url| is_good(&url)) {
-        return Ok(url);
-    }
+    let Err(error) = check_url(&url, &WebhookOptions::default()) else { return Ok(url) };
     let shown: String = url.chars().take(128).collect();
     let detail = format!(
-        "It is {shown:?}, and must be an address that begins with https://, such as \
+        "It is {shown:?}, but {error}. It must be an address of the public Internet such as \
          \"https://chat.example.com/hook\"."
     );
     Err(Problem::invalid("webhook.url", detail))

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use schema::{
-    AlarmId, Channel, ClearReason, DeviceId, LocationId, Moment, Purpose, Recipient, Severity,
+    AlarmId, Channel, ClearReason, DeviceId, LocationId, MessageId, Moment, Purpose, Recipient, Severity,
     TemplateKind, TenantId, TimestampMs,
 };
 use serde_json::Value;
@@ -46,12 +46,12 @@ impl Composer {
         told: &[(&DueNotice, TellReason)],
         now: TimestampMs,
     ) -> Result<Composed, RenderError> {
-        let facts = self.facts(due, reader, told, now);
+        let id = message_id(told.iter().map(|(notice, _)| notice.id));
+        let facts = MessageFacts { id, ..self.facts(due, reader, told, now) };
         let own = match due.channel {
             Channel::Webhook => None,
             channel => self.directory.template_of(due.tenant, channel, facts.language, facts.kind),
         };
-        let id = message_id(told.iter().map(|(notice, _)| notice.id));
         let own = own.as_ref().map(|template| &template.body);
         let Rendered { content, own_failed } = message::render(due.channel, &facts, own)?;
         let message = NewMessage {
@@ -93,6 +93,7 @@ impl Composer {
         };
         let listed = &alarms[alarms.len().saturating_sub(MAX_LISTED)..];
         MessageFacts {
+            id: MessageId(0),
             kind,
             tenant: self.tenant_name(due.tenant),
             recipient: reader.name.clone(),

@@ -150,8 +150,9 @@ impl Notifier {
     pub async fn test(&self, test: TestMessage) -> Result<(MessageRow, Outcome), TestError> {
         let at = now();
         let tenant = self.composer.tenant_name(test.tenant);
-        let facts = MessageFacts::test(&tenant, &test.address, test.language, &test.time_zone, at);
         let id = random_id()?;
+        let facts = MessageFacts::test(&tenant, &test.address, test.language, &test.time_zone, at);
+        let facts = MessageFacts { id, ..facts };
         let own = match test.channel {
             Channel::Webhook => None,
             channel => {
@@ -211,7 +212,7 @@ impl Notifier {
             address: message.address.clone(),
             kind: kind.map_or("digest", TemplateKind::as_str),
             severity: message.severity,
-            content: message.content.clone(),
+            content: with_id(&message.content, id),
             notices: Vec::new(),
             copy_of: Some(message.id),
         };
@@ -259,6 +260,17 @@ pub enum TestError {
     Render(#[from] RenderError),
     #[error("the operating system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+/// The same content, with the new id where a webhook's body bears one.
+fn with_id(content: &str, id: MessageId) -> String {
+    let Ok(mut parsed) = serde_json::from_str::<Content>(content) else {
+        return content.to_owned();
+    };
+    if let Some(data) = &mut parsed.data {
+        data["id"] = id.to_string().into();
+    }
+    serde_json::to_string(&parsed).expect("content has text keys only")
 }
 
 fn random_id() -> Result<MessageId, getrandom::Error> {

@@ -54,7 +54,7 @@ mod tests {
     fn pauses_double_up_to_a_quarter_of_an_hour_and_never_undercut_the_provider() {
         let longest = |failures| {
             (0..2_000)
-                .map(|step| pause(failures, None, step * 0x9e37_79b9_7f4a_7c15 % (1 << 53)))
+                .map(|step: u64| pause(failures, None, step.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
                 .max()
         };
         assert!(longest(1) <= Some(Duration::from_secs(5)));

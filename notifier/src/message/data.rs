@@ -20,6 +20,7 @@ pub const DATA_VERSION: u32 = 1;
 #[derive(Serialize)]
 struct Data<'a> {
     version: u32,
+    id: String,
     kind: &'static str,
     /// One line for people, in the language of the user.
     message: &'a str,
@@ -61,6 +62,7 @@ pub(super) fn data(facts: &MessageFacts, message: &str) -> Value {
     let counts = facts.by_severity.iter();
     let data = Data {
         version: DATA_VERSION,
+        id: facts.id.to_string(),
         kind: facts.kind.as_str(),
         message,
         tenant: line(&facts.tenant, MAX_NAME_CHARS),

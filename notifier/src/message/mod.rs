@@ -30,7 +30,7 @@ mod golden;
 mod tests;
 
 use schema::{
-    AlarmId, ClearReason, Language, Moment, Severity, TemplateKind, TimestampMs, TransitionId,
+    AlarmId, ClearReason, Language, MessageId, Moment, Severity, TemplateKind, TimestampMs, TransitionId,
 };
 use serde_json::Value;
 
@@ -91,6 +91,8 @@ pub struct NoticeFacts {
 /// All that a message may say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MessageFacts {
+    /// Stands in the body of a webhook, whose signature it comes under there.
+    pub id: MessageId,
     pub kind: TemplateKind,
     pub tenant: String,
     /// The recipient's name; the address where they have none.
@@ -124,6 +126,7 @@ impl MessageFacts {
         now: TimestampMs,
     ) -> Self {
         Self {
+            id: MessageId(0),
             kind: TemplateKind::Test,
             tenant: tenant.to_owned(),
             recipient: recipient.to_owned(),

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use schema::{
-    AlarmId, ClearReason, Language, Moment, Severity, TemplateKind, TimestampMs, TransitionId,
+    AlarmId, ClearReason, Language, MessageId, Moment, Severity, TemplateKind, TimestampMs, TransitionId,
 };
 use serde_json::{Value, json};
 
@@ -35,7 +35,8 @@ pub(super) fn usual(language: Language, kind: TemplateKind) -> MessageFacts {
     });
     let facts = MessageFacts::test("Waterschap Noord", "Eva de Vries", language, ZONE, now);
     let unsubscribe = Some("https://baken.example/links/AbCdEf".to_owned());
-    counted(MessageFacts { kind, notices, unsubscribe, ..facts })
+    let id = MessageId(0x51);
+    counted(MessageFacts { id, kind, notices, unsubscribe, ..facts })
 }
 
 const ZONE: &str = "Europe/Amsterdam";

@@ -11,9 +11,9 @@
 //! **A receiver** makes the signature again from the timestamp and the bytes of the
 //! body, before it parses them, and compares it in constant time; refuses a
 //! timestamp that is more than five minutes from its own clock, so that what
-//! somebody recorded can't be played back later; and remembers for that long which
-//! signatures it has seen, and for some days which messages, for a message whose
-//! answer got lost comes again, with the same id and body.
+//! somebody recorded can't be played back later; and remembers for some days which
+//! messages it has seen, by the id in the body, for a message whose answer got lost
+//! comes again, with the same id and body.
 //!
 //! An address is a user's own choice, and Baken may stand where the user can't
 //! reach. So an address inside is refused ([`check_url`]), when it is saved and

@@ -159,8 +159,8 @@ async fn an_alarm_is_mailed_and_acknowledged_once_by_its_link() {
     assert_eq!(one_click, "List-Unsubscribe=One-Click");
 
     // The log shows the text without the link that acts for Eva.
-    let story = told.client().get(&format!("/messages/{}", messages[0]["id"].as_str().unwrap()));
-    let story = story.await.unwrap();
+    let story_path = format!("/messages/{}", messages[0]["id"].as_str().unwrap());
+    let story = told.client().get(&story_path).await.unwrap();
     assert!(!story["text"].as_str().unwrap().contains(&link(&mails[0])), "{story}");
 
     let path = link(&mails[0]);
@@ -335,10 +335,9 @@ async fn a_thousand_alarms_through_kills_are_mailed_once_each() {
     }
     let alarms = told.client().get("/alarms/counts").await.unwrap();
     println!("alarms: {alarms}");
+    let totals_path = format!("/notices/totals?tenant={}", told.router["tenant"]);
     until("all messages", async || {
-        let totals =
-            told.client().get(&format!("/notices/totals?tenant={}", told.router["tenant"]));
-        let totals = totals.await.unwrap();
+        let totals = told.client().get(&totals_path).await.unwrap();
         let told_of: u64 = totals
             .as_array()?
             .iter()

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use schema::{
-    AlarmId, Channel, ClearReason, DeviceId, LocationId, MessageId, Moment, Purpose, Recipient, Severity,
-    TemplateKind, TenantId, TimestampMs,
+    AlarmId, Channel, ClearReason, DeviceId, LocationId, MessageId, Moment, Purpose, Recipient,
+    Severity, TemplateKind, TenantId, TimestampMs,
 };
 use serde_json::Value;
 use store::Directory;

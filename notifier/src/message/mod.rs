@@ -30,7 +30,8 @@ mod golden;
 mod tests;
 
 use schema::{
-    AlarmId, ClearReason, Language, MessageId, Moment, Severity, TemplateKind, TimestampMs, TransitionId,
+    AlarmId, ClearReason, Language, MessageId, Moment, Severity, TemplateKind, TimestampMs,
+    TransitionId,
 };
 use serde_json::Value;
 

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use schema::{
-    AlarmId, ClearReason, Language, MessageId, Moment, Severity, TemplateKind, TimestampMs, TransitionId,
+    AlarmId, ClearReason, Language, MessageId, Moment, Severity, TemplateKind, TimestampMs,
+    TransitionId,
 };
 use serde_json::{Value, json};
 

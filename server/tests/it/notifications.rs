@@ -91,7 +91,7 @@ impl Told {
 
     async fn subscribe(&self, user: &Value, more: Value) -> Value {
         let mut body = json!({
-            "tenant": self.router["tenant"], "user": user["id"], "channels": ["email"],
+            "user": user["id"], "channels": ["email"],
             "severity_from": "warning", "on": ["raised", "cleared"],
         });
         for (field, value) in more.as_object().unwrap() {

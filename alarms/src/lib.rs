@@ -11,6 +11,7 @@
 //! This crate decides nothing about alarms (the core does) and speaks no SQL.
 
 mod apply;
+mod audience;
 pub mod backtest;
 mod commands;
 mod follower;

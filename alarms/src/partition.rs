@@ -6,11 +6,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use alarm_core::{Engine, EngineOptions, RestoreError, Tally};
 use journal::{Entry, Journal, ReadError, Reader};
 use schema::{Cause, PartitionId, Position, TimestampMs, Transition, TransitionKind};
-use store::alarms::{Claim, Commit, Tick};
+use store::alarms::{Claim, Commit, NewNotice, Tick};
 use store::{AlarmStore, Directory};
 use tokio::sync::watch;
 
 use crate::apply::{Acquaintance, ApplyError, apply};
+use crate::audience::Audience;
 use crate::metrics::PartitionMetrics;
 use crate::workers::{AlarmOptions, Progress};
 
@@ -56,6 +57,7 @@ struct Owned {
     epoch: u64,
     engine: Engine,
     devices: Acquaintance,
+    audience: Audience,
     /// The next record to apply.
     position: Position,
     committed: Position,
@@ -158,6 +160,7 @@ impl PartitionWorker {
             epoch: claim.epoch,
             engine,
             devices: Acquaintance::new(self.directory.clone(), claim.met, claim.position),
+            audience: Audience::new(self.directory.clone(), self.store.clone()),
             position: from,
             committed: claim.position,
             transitions: Vec::new(),
@@ -258,12 +261,14 @@ impl PartitionWorker {
             bytes
         });
         let has_snapshot = snapshot.is_some();
+        let notices = self.notices(owned).await?;
         let stretch = Arc::new(Commit {
             partition: self.partition,
             epoch: owned.epoch,
             expected: owned.committed,
             next: owned.position.max(owned.committed),
             transitions: std::mem::take(&mut owned.transitions),
+            notices,
             ticks: std::mem::take(&mut owned.ticks),
             met: std::mem::take(&mut owned.devices.met),
             snapshot,
@@ -287,6 +292,19 @@ impl PartitionWorker {
         self.count(&stretch.transitions);
         self.publish(owned);
         Ok(())
+    }
+
+    /// Who is to be told of what is committed now.
+    async fn notices(&self, owned: &mut Owned) -> Result<Vec<NewNotice>, StopReason> {
+        loop {
+            match owned.audience.notices(&owned.transitions, now()).await {
+                Err(error) if error.is_retryable() && !*self.stopping.borrow() => {
+                    tracing::warn!(%error, "who is to be told is looked up again");
+                    tokio::time::sleep(Duration::from_millis(self.options.retry_ms)).await;
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     fn count(&self, transitions: &[Transition]) {

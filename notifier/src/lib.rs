@@ -10,10 +10,23 @@
 //! workers in the store only.
 
 pub mod channel;
+mod compose;
+pub mod decision;
+mod delivery;
 pub mod email;
 pub mod links;
 pub mod message;
-pub mod sms;
-pub mod webhook;
-
+mod metrics;
+mod notifier;
+mod planner;
+mod providers;
 mod request;
+mod retry;
+pub mod sms;
+mod trouble;
+pub mod webhook;
+mod whom;
+
+pub use notifier::{Notifier, NotifierParts, StartError, TestError, TestMessage};
+pub use providers::{Providers, Unseal};
+pub use trouble::{Alarming, SystemAlarmChange, UNDELIVERABLE};

@@ -11,11 +11,11 @@ mod gathering;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ingest::broker::{Login, LoginOutcome};
 use prometheus::{IntCounterVec, Opts, Registry};
-use schema::{ApiToken, Author, Device, DeviceId, Router, TimestampMs, TransitionId};
+use schema::{ApiToken, Author, Device, DeviceId, Router, TransitionId};
 use serde_json::{Value, json};
 use store::{AlarmStore, Directory, Entry, NewEvent};
 use tokio::sync::mpsc;
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use self::gathering::{Fact, Gathering};
 use crate::api::metrics::{SIGHTINGS_TOTAL, UNLISTED_TOTAL};
+use crate::clock::now;
 
 /// How often what was gathered is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,11 +54,6 @@ pub struct AuditTasks {
     audit: Audit,
     directory: Directory,
     tasks: Vec<JoinHandle<()>>,
-}
-
-fn now() -> TimestampMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// An id that nothing else has; none if the system has no random bytes.

@@ -1,12 +1,13 @@
 //! The binary `baken` as a library, so that tests and the demo can run a node
 //! inside their own process: configuration, wiring, HTTP API and commands.
 //!
-//! It holds no logic of the reading's way: `ingest`, `journal`, `store` and
-//! `alarms` do, and are only put together here.
+//! It holds no logic of the reading's way: `ingest`, `journal`, `store`,
+//! `alarms` and `notifier` do, and are only put together here.
 
 pub mod api;
 mod audit;
 pub mod client;
+mod clock;
 pub mod command;
 pub mod config;
 pub mod demo;
@@ -15,6 +16,7 @@ pub mod health;
 mod host;
 mod logging;
 pub mod node;
+mod notifications;
 mod offline;
 pub mod secret;
 pub mod standing;

@@ -35,6 +35,7 @@ use crate::config::{ApiConfig, Config, HistoryConfig, JournalConfig, MqttConfig}
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
+use crate::notifications::{self, link_key, webhook_options};
 use crate::secret::{Secret, generate_token};
 use crate::standing::Standings;
 use crate::upkeep::Upkeep;
@@ -87,6 +88,9 @@ impl Node {
         let submitter = Submitter::start(&journal, &config.journal.batch_options(), &registry)?;
         let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry)?);
         let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
+        let notifier =
+            notifications::start(&config.notifications, &store, &secret, &alarms, &registry)
+                .await?;
         let broker =
             Arc::new(start_broker(&config, &secret, &journal, &submitter, &store, &registry)?);
 
@@ -119,6 +123,10 @@ impl Node {
             broker,
             submitter,
             alarms,
+            notifier: Arc::new(notifier),
+            links: link_key(&secret),
+            public_url: config.notifications.public_url.clone(),
+            webhook: webhook_options(&config.notifications.webhook),
             backtests,
             standings,
             secret,
@@ -186,6 +194,8 @@ impl Node {
         // Before the connections end, so that nobody is said to have gone.
         presence.stop().await;
         state.broker.shutdown().await;
+        // Before the alarms: it tells them of what it can't deliver.
+        state.notifier.stop().await;
         state.alarms.stop().await;
         recorder.close().await;
         state.submitter.close().await;

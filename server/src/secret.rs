@@ -5,6 +5,7 @@
 //! secret) is, so that a stolen directory opens nothing. What has to be read back,
 //! such as the key that signs a webhook, is sealed instead.
 
+mod derived;
 mod sealing;
 
 use std::fmt;

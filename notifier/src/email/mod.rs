@@ -41,6 +41,7 @@ pub struct EmailSender {
     /// Of everything between taking a connection and the last answer.
     timeout: Duration,
     slots: Semaphore,
+    max_connections: usize,
     pool: Pool,
 }
 
@@ -58,8 +59,15 @@ impl EmailSender {
             sender: options.sender()?,
             timeout: options.timeout(),
             slots: Semaphore::new(options.max_connections as usize),
+            max_connections: options.max_connections as usize,
             pool: Pool::new(),
         })
+    }
+
+    /// Messages that may be handed over at once; further ones wait.
+    #[must_use]
+    pub fn max_connections(&self) -> usize {
+        self.max_connections
     }
 
     /// Hands a message over. It waits for a free connection as long as others

@@ -2,12 +2,12 @@
 //! the journal, as all that a device is told, and reach its router from there.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use ingest::batch::{Rows, Submission};
-use schema::{Device, DeviceId, RecordKind, TimestampMs, Value as RowValue, partition_of};
+use schema::{Device, DeviceId, RecordKind, Value as RowValue, partition_of};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use store::Scope;
@@ -20,6 +20,7 @@ use super::extract::{Json, Path, Query};
 use super::problem::{ApiResult, Problem};
 use super::sight;
 use super::state::AppState;
+use crate::clock::now;
 
 /// The most attributes of one change.
 const MAX_CHANGES: usize = 1_000;
@@ -251,11 +252,6 @@ fn nesting(value: &Value) -> usize {
         Value::Object(fields) => 1 + fields.values().map(nesting).max().unwrap_or(0),
         _ => 0,
     }
-}
-
-fn now() -> TimestampMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Forgets the attributes of devices that were deleted. If it fails, they take

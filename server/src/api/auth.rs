@@ -253,7 +253,7 @@ struct Failures {
 
 impl FailureLimit {
     /// Notes one more failure; seconds to wait if the address is past its limit.
-    fn note(&self, address: IpAddr, now: Instant) -> Option<u32> {
+    pub(super) fn note(&self, address: IpAddr, now: Instant) -> Option<u32> {
         let mut by_address =
             self.by_address.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = network(address);

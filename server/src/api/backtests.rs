@@ -25,6 +25,7 @@ use super::extract::{Json, Path};
 use super::problem::{ApiResult, Problem};
 use super::sight;
 use super::state::AppState;
+use crate::clock::now;
 
 pub use shown::{
     AlarmShown, ChangeShown, DifferenceShown, ProgressShown, ResultShown, RuleShown, SeverityCount,
@@ -223,10 +224,6 @@ async fn remove(
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Problem::not_found("backtest", id)),
     }
-}
-
-fn now() -> TimestampMs {
-    TimestampMs(jiff::Timestamp::now().as_millisecond())
 }
 
 async fn query(state: &AppState, access: &Access, input: Input) -> ApiResult<BacktestQuery> {

@@ -17,19 +17,23 @@ pub mod alarms;
 pub mod attributes;
 pub mod auth;
 pub mod backtests;
+pub mod callbacks;
 mod credentials;
 pub mod devices;
 pub mod events;
 pub mod extract;
+pub mod links;
 pub mod listener;
 mod listing;
 pub mod location_groups;
 pub mod locations;
 pub mod message_templates;
+pub mod messages;
 pub mod metrics;
 pub mod offline_profiles;
 mod outflow;
 pub mod paging;
+mod peer;
 pub mod problem;
 pub mod profiles;
 pub mod quality;
@@ -87,4 +91,5 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(subscriptions::routes())
         .merge(offline_profiles::routes())
         .merge(message_templates::routes())
+        .merge(messages::routes())
 }

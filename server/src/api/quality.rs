@@ -3,8 +3,6 @@
 
 mod judge;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::extract::State;
 use schema::{LocationId, TenantId, TimestampMs};
 use serde::{Deserialize, Serialize};
@@ -19,6 +17,7 @@ use super::extract::{Json, Query};
 use super::problem::{ApiResult, Problem};
 use super::sight;
 use super::state::AppState;
+use crate::clock::now;
 
 /// Days of the period when `from` is not given; the standards ask for at least
 /// as many.
@@ -261,11 +260,6 @@ impl Shown {
             shelved_now: figures.shelved_now,
         }
     }
-}
-
-fn now() -> TimestampMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The period within its bounds.

@@ -1,5 +1,5 @@
-//! The API as one service: the modules below `/api/v1`, health and metrics
-//! beside them, and around all a limit on size, time and number, and a net for
+//! The API as one service: the modules below `/api/v1`, health, metrics, the links
+//! of messages and providers' callbacks beside them, and around all a limit on size, time and number, and a net for
 //! panics.
 
 use std::any::Any;
@@ -25,7 +25,7 @@ use super::auth::tell_forbidden;
 use super::metrics::{REASON_OVERLOADED, REASON_PANIC, REASON_TIMEOUT};
 use super::problem::Problem;
 use super::state::AppState;
-use super::{BASE_PATH, v1};
+use super::{BASE_PATH, callbacks, links, v1};
 use crate::health;
 
 /// The label of requests to paths that nothing answers, so that scanners can't
@@ -47,7 +47,8 @@ pub struct ServiceLimits {
 
 /// The whole service, ready to be served.
 pub fn service(state: AppState, limits: ServiceLimits) -> Router {
-    around(documented().split_for_parts().0, state, limits)
+    let documented = documented().split_for_parts().0;
+    around(documented.merge(links::routes()).merge(callbacks::routes()), state, limits)
 }
 
 fn around(router: Router<AppState>, state: AppState, limits: ServiceLimits) -> Router {

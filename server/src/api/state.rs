@@ -8,6 +8,9 @@ use alarms::AlarmWorkers;
 use alarms::backtest::Backtests;
 use ingest::{Broker, Connections, Submitter};
 use journal::Journal;
+use notifier::Notifier;
+use notifier::links::LinkKey;
+use notifier::webhook::WebhookOptions;
 use store::Store;
 
 use super::auth::FailureLimit;
@@ -37,6 +40,14 @@ pub struct Parts {
     /// Evaluates rules; its commands are the way in for profiles and for what
     /// people do to alarms.
     pub alarms: Arc<AlarmWorkers>,
+    /// Tells people of alarms.
+    pub notifier: Arc<Notifier>,
+    /// Signs the links of messages.
+    pub links: LinkKey,
+    /// Where people reach this installation; empty where nobody said.
+    pub public_url: String,
+    /// What a user's webhook may be.
+    pub webhook: WebhookOptions,
     /// Profiles tried on stored history.
     pub backtests: Backtests,
     /// How locations stand.

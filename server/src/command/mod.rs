@@ -73,6 +73,9 @@ enum Command {
     /// What happened: to alarms, by people, at logins
     #[command(subcommand)]
     Events(ask::EventCommand),
+    /// Messages to people: a test, and the delivery log
+    #[command(subcommand)]
+    Notify(ask::NotifyCommand),
     /// The last messages of routers that were refused, and why
     Rejections(ask::RejectionArgs),
 }
@@ -206,6 +209,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Telemetry(command) => ask::run(command.into(), &mut output)?,
         Command::Alarms(command) => ask::run(command.into(), &mut output)?,
         Command::Events(command) => ask::run(command.into(), &mut output)?,
+        Command::Notify(command) => ask::run(command.into(), &mut output)?,
         Command::Rejections(args) => ask::run(args.into(), &mut output)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@
 
 mod load;
 mod mqtt;
+mod notifications;
 mod reference;
 mod settings;
 mod storage;
@@ -21,6 +22,10 @@ use utoipa::ToSchema;
 pub use load::{ConfigError, ConfigErrors, Layers, Loaded, Source};
 pub use mqtt::{
     AddressConfig, AuthConfig, MqttConfig, MqttLimits, PresenceConfig, SessionConfig, TlsConfig,
+};
+pub use notifications::{
+    CmConfig, EmailConfig, EmailTls, HttpSmsConfig, NotificationsConfig, SmsConfig,
+    SmsProviderName, TwilioConfig, WebhookConfig,
 };
 pub use reference::reference;
 pub use settings::{Kind, Setting, settings};
@@ -46,6 +51,9 @@ pub struct Config {
     /// The alarm workers.
     #[schema(inline)]
     pub alarms: AlarmConfig,
+    /// How people are told of alarms.
+    #[schema(inline)]
+    pub notifications: NotificationsConfig,
     /// The HTTP API, health and metrics.
     #[schema(inline)]
     pub api: ApiConfig,

@@ -21,8 +21,11 @@ mod lifecycle;
 mod location_groups;
 mod location_status;
 mod mqtt;
+mod notifications;
 mod operator;
 mod operators;
+#[path = "../../../notifier/tests/it/postfix.rs"]
+mod postfix;
 mod readiness;
 mod reference;
 mod retention;

@@ -120,6 +120,11 @@ pub struct NoticeAlarm {
     pub cleared_at: Option<TimestampMs>,
     pub cleared_reason: Option<String>,
     pub shelved_until: Option<TimestampMs>,
+    /// The worst that it was.
+    pub highest: Severity,
+    pub acknowledged_by: Option<String>,
+    /// It is of one of Baken's own rules.
+    pub is_system: bool,
 }
 
 /// What was decided for one recipient on one channel. Sequences are those of
@@ -223,6 +228,19 @@ impl AlarmStore {
         .await
     }
 
+    /// Whether a link was used.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn link_used(&self, id: [u8; 16]) -> Result<bool, AlarmStoreError> {
+        self.read(move |sql| {
+            let mut statement =
+                sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM used_links WHERE id = ?1)")?;
+            Ok(statement.query_row([id], |row| row.get(0))?)
+        })
+        .await
+    }
+
     /// Takes a link for used, durably; false where it was used before.
     ///
     /// # Errors
@@ -262,7 +280,8 @@ fn due(
             n.delay_ms, n.reason,
             e.kind, e.at, e.severity, e.actor, e.location, e.device, e.body,
             a.profile, a.rule, a.severity, a.active, a.acknowledged, a.raised_at, a.cleared_at,
-            a.cleared_reason, a.shelved_until,
+            a.cleared_reason, a.shelved_until, a.peak_severity, a.acknowledged_by,
+            a.profile = 0 OR EXISTS (SELECT 1 FROM profiles s WHERE s.id = a.profile AND s.system),
             EXISTS (SELECT 1 FROM notices p WHERE p.alarm = n.alarm
                 AND p.recipient = n.recipient AND p.channel = n.channel AND p.state = 1)
          FROM notices n INDEXED BY notices_waiting
@@ -309,8 +328,11 @@ fn due_notice(row: &Row<'_>) -> rusqlite::Result<DueNotice> {
             cleared_at: row.get::<_, Option<i64>>(22)?.map(TimestampMs),
             cleared_reason: row.get(23)?,
             shelved_until: row.get::<_, Option<i64>>(24)?.map(TimestampMs),
+            highest: known_severity(row, 25)?,
+            acknowledged_by: row.get(26)?,
+            is_system: row.get(27)?,
         },
-        told_before: row.get(25)?,
+        told_before: row.get(28)?,
     })
 }
 

@@ -1,5 +1,6 @@
 mod limits;
 mod lists;
+mod told;
 mod upgrade;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 
 mod alarms;
 mod args;
+mod notify;
 mod told;
 
 use serde_json::{Map, Value, json};
@@ -15,6 +16,7 @@ pub(super) use args::{
     CredentialKind, DeviceCommand, ListArgs, LocationCommand, OneArgs, RejectionArgs,
     RouterCommand, TelemetryCommand, TenantCommand, TokenCommand,
 };
+pub(super) use notify::NotifyCommand;
 pub(super) use told::{OfflineProfileCommand, SubscriptionCommand, UserCommand};
 
 /// Items asked for at once when all are listed.
@@ -52,6 +54,11 @@ enum What {
     /// A deed that is answered by nothing, or by what came of it.
     Do {
         path: String,
+        body: Value,
+    },
+    /// A test message; it is an error where nobody has taken it.
+    Test {
+        path: &'static str,
         body: Value,
     },
     /// Something that is done to many, a number of them in a call.
@@ -282,6 +289,15 @@ pub(super) fn run(ask: Ask, output: &mut Output) -> anyhow::Result<()> {
                 done if server.json => pretty(output, &done)?,
                 done => fields(&done, output)?,
             }
+        }
+        What::Test { path, body } => {
+            let done = runtime.block_on(client.post(path, &body))?;
+            if server.json {
+                pretty(output, &done)?
+            } else {
+                fields(&done, output)?
+            }
+            anyhow::ensure!(done["outcome"] == "sent", "the message was not taken");
         }
         What::DoAll { path, body } => {
             let done = runtime.block_on(alarms::do_all(&client, path, body))?;

@@ -1,0 +1,177 @@
+//! Makes the notifier of the configuration: the relay, the provider, the keys.
+
+mod gateway;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alarms::AlarmWorkers;
+use anyhow::{Context as _, bail, ensure};
+use notifier::channel::Plain;
+use notifier::email::{EmailOptions, EmailSender, Tls};
+use notifier::links::LinkKey;
+use notifier::sms::callback::CallbackKey;
+use notifier::sms::cm::{Cm, CmOptions};
+use notifier::sms::http::Http;
+use notifier::sms::twilio::{SendAs, Twilio, TwilioOptions};
+use notifier::sms::{Sender, SmsProvider};
+use notifier::webhook::{WebhookOptions, WebhookSender};
+use notifier::{Alarming, Notifier, NotifierParts, Providers, SystemAlarmChange, Unseal};
+use prometheus::Registry;
+use store::Store;
+
+use crate::config::{
+    EmailConfig, EmailTls, NotificationsConfig, SmsConfig, SmsProviderName, WebhookConfig,
+};
+use crate::secret::{Secret, webhook_context};
+
+/// Keeps the keys apart that are made of the installation's secret. Stable:
+/// links and addresses that are out there were signed with them.
+const LINKS: &str = "links";
+const CALLBACKS: &str = "sms callbacks";
+
+/// The key that signs the links of messages.
+pub(crate) fn link_key(secret: &Secret) -> LinkKey {
+    LinkKey::new(secret.derive(LINKS))
+}
+
+/// Starts the notifier.
+pub(crate) async fn start(
+    config: &NotificationsConfig,
+    store: &Store,
+    secret: &Secret,
+    alarms: &Arc<AlarmWorkers>,
+    registry: &Registry,
+) -> anyhow::Result<Notifier> {
+    let callbacks = CallbackKey::new(&secret.derive(CALLBACKS));
+    let providers = Providers {
+        email: email(&config.email).context("notifications.email")?,
+        sms: sms(&config.sms, callbacks.clone()).context("notifications.sms")?,
+        reports: some(&config.public_url).map(|url| (callbacks, url)),
+        webhook: WebhookSender::new(webhook_options(&config.webhook))
+            .context("notifications.webhook")?,
+    };
+    let commands = alarms.commands().clone();
+    let alarming = Alarming::new(move |change: SystemAlarmChange| {
+        let commands = commands.clone();
+        async move {
+            let SystemAlarmChange { tenant, key, active, severity, description } = change;
+            commands
+                .tenant_alarm(tenant, key, active, severity, description, Vec::new())
+                .await
+                .map_err(|error| error.to_string())
+        }
+    });
+    let opener = secret.clone();
+    let unseal = Unseal::new(move |tenant, sealed| {
+        let opened = opener.unseal(&webhook_context(tenant), sealed);
+        opened.map(Plain).map_err(|error| error.to_string())
+    });
+    let parts = NotifierParts {
+        directory: store.directory().clone(),
+        store: store.alarms().clone(),
+        providers,
+        unseal,
+        alarming,
+        links: link_key(secret),
+        public_url: some(&config.public_url),
+        log_days: config.log_days,
+    };
+    Notifier::start(parts, registry).await.context("cannot start the notifier")
+}
+
+/// What a user's webhook may be.
+pub(crate) fn webhook_options(config: &WebhookConfig) -> WebhookOptions {
+    WebhookOptions {
+        timeout_ms: config.timeout_ms,
+        allow_private_addresses: config.allow_private_addresses,
+        allow_http: config.allow_http,
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The first line of a file that holds a secret.
+fn secret_file(setting: &str, path: &Path) -> anyhow::Result<Plain> {
+    ensure!(!path.as_os_str().is_empty(), "`{setting}` is empty, but must name a file");
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("`{setting}`: cannot read {}", path.display()))?;
+    let first = text.lines().next().unwrap_or_default().trim();
+    ensure!(!first.is_empty(), "`{setting}`: {} is empty", path.display());
+    Ok(Plain(first.to_owned()))
+}
+
+fn email(config: &EmailConfig) -> anyhow::Result<Option<EmailSender>> {
+    if config.host.is_empty() {
+        return Ok(None);
+    }
+    let user = some(&config.user);
+    let password = match &user {
+        Some(_) => Some(secret_file("password_file", &config.password_file)?),
+        None => None,
+    };
+    let domain = config.from.rsplit_once('@').map(|(_, domain)| domain.trim_end_matches('>'));
+    let options = EmailOptions {
+        host: config.host.clone(),
+        port: config.port,
+        tls: match config.tls {
+            EmailTls::Starttls => Tls::StartTls,
+            EmailTls::Tls => Tls::Tls,
+            EmailTls::None => Tls::None,
+        },
+        user,
+        password,
+        from: config.from.clone(),
+        reply_to: some(&config.reply_to),
+        hello_name: some(&config.hello_name),
+        message_id_domain: some(&config.message_id_domain)
+            .unwrap_or_else(|| domain.unwrap_or_default().to_owned()),
+        ca_file: (!config.ca_file.as_os_str().is_empty()).then(|| config.ca_file.clone()),
+        max_connections: config.max_connections,
+        timeout_ms: config.timeout_ms,
+    };
+    Ok(Some(EmailSender::new(&options)?))
+}
+
+fn sms(config: &SmsConfig, key: CallbackKey) -> anyhow::Result<Option<Arc<dyn SmsProvider>>> {
+    let sender = || Sender::parse("sender", &config.sender);
+    Ok(Some(match config.provider {
+        SmsProviderName::None => return Ok(None),
+        SmsProviderName::Twilio => {
+            let twilio = &config.twilio;
+            let send_as = match some(&twilio.messaging_service_sid) {
+                Some(service) => SendAs::MessagingService(service),
+                None => SendAs::Sender(sender()?),
+            };
+            let token = secret_file("twilio.auth_token_file", &twilio.auth_token_file)?;
+            let options = TwilioOptions {
+                base_url: twilio.base_url.clone(),
+                timeout_ms: config.timeout_ms,
+                ..TwilioOptions::new(twilio.account_sid.clone(), token, send_as)
+            };
+            Arc::new(Twilio::new(options)?)
+        }
+        SmsProviderName::Cm => {
+            let token = secret_file("cm.product_token_file", &config.cm.product_token_file)?;
+            let options = CmOptions {
+                base_url: config.cm.base_url.clone(),
+                timeout_ms: config.timeout_ms,
+                ..CmOptions::new(token, sender()?, key)
+            };
+            Arc::new(Cm::new(options)?)
+        }
+        SmsProviderName::Http => {
+            let path = &config.http.file;
+            if path.as_os_str().is_empty() {
+                bail!("`http.file` is empty, but must name a file");
+            }
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("`http.file`: cannot read {}", path.display()))?;
+            let gateway: gateway::Gateway =
+                toml::from_str(&text).with_context(|| format!("`http.file` {}", path.display()))?;
+            Arc::new(Http::new(gateway.options(sender()?, config.timeout_ms, key)?)?)
+        }
+    }))
+}

@@ -55,7 +55,7 @@ type Answer = Result<Vec<Document>, DirectoryError>;
 type Outbox = Result<Vec<(u64, NewEvent)>, DirectoryError>;
 
 enum Envelope {
-    Request(Request, Author, oneshot::Sender<Answer>),
+    Request(Box<Request>, Author, oneshot::Sender<Answer>),
     Outbox(usize, oneshot::Sender<Outbox>),
     Carried(u64, oneshot::Sender<Result<(), DirectoryError>>),
     Close,
@@ -110,7 +110,7 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let place = self.requests.reserve().await.map_err(|_| DirectoryError::Closed)?;
         self.queue.inc();
-        place.send(Envelope::Request(request, author.clone(), answer));
+        place.send(Envelope::Request(Box::new(request), author.clone(), answer));
         answered.await.unwrap_or(Err(DirectoryError::Closed))
     }
 
@@ -161,7 +161,7 @@ impl Worker {
             while let Some(envelope) = next {
                 match envelope {
                     Envelope::Request(request, author, answer) => {
-                        group.push((request, author, answer));
+                        group.push((*request, author, answer));
                     }
                     // Whoever asked may have gone away.
                     Envelope::Outbox(limit, answer) => {

@@ -1,6 +1,6 @@
 //! A user's webhook, from what a client of the API writes to what is stored.
 
-use notifier::webhook::{WebhookOptions, check_url};
+use notifier::webhook::check_url;
 use schema::{TenantId, Webhook};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -21,8 +21,8 @@ const MAX_SECRET_BYTES: usize = 255;
 #[serde(deny_unknown_fields)]
 #[schema(as = WebhookInput)]
 pub struct Input {
-    /// An address of the public Internet that begins with `https://`. Stays when not
-    /// given.
+    /// An address of the public Internet that begins with `https://`, unless the
+    /// server's settings allow others. Stays when not given.
     url: Option<String>,
     /// Signs each request (HMAC-SHA-256); 16 to 255 bytes without control characters.
     /// Stays when not given; `null`, or none where there is none yet, makes one,
@@ -60,7 +60,7 @@ pub fn taken(
 ) -> ApiResult<(Option<Webhook>, Option<String>)> {
     let Some(Input { url, secret }) = input else { return Ok((None, None)) };
     let url = match (url, was) {
-        (Some(url), _) => checked_url(url)?,
+        (Some(url), _) => checked_url(state, url)?,
         (None, Some(was)) => was.url.clone(),
         (None, None) => {
             let detail = "It is missing; give the address that takes the messages.";
@@ -84,14 +84,14 @@ pub fn taken(
     }
 }
 
-/// The URL where it may be one of a webhook. What its name resolves to is checked
+/// The URL where the installation allows it. What its name resolves to is checked
 /// with each request.
-fn checked_url(url: String) -> ApiResult<String> {
-    let Err(error) = check_url(&url, &WebhookOptions::default()) else { return Ok(url) };
+fn checked_url(state: &AppState, url: String) -> ApiResult<String> {
+    let Err(error) = check_url(&url, &state.webhook) else { return Ok(url) };
     let shown: String = url.chars().take(128).collect();
     let detail = format!(
-        "It is {shown:?}, but {error}. It must be an address of the public Internet such as \
-         \"https://chat.example.com/hook\"."
+        "It is {shown:?}, but {error}; an address such as \"https://chat.example.com/hook\" is \
+         taken."
     );
     Err(Problem::invalid("webhook.url", detail))
 }

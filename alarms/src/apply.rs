@@ -159,9 +159,11 @@ fn readings(
                 continue;
             };
             values.clear();
-            values.extend((group.first..group.end).filter_map(|row| {
-                rows.value(row).map(|value| (keys[usize::from(indexes[row])], value))
-            }));
+            for row in group.first..group.end {
+                if let Some(value) = rows.value(row) {
+                    values.push((keys[usize::from(indexes[row])], value));
+                }
+            }
             let readings = Readings {
                 device,
                 at: rows.observed_at(group.first),

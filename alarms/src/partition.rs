@@ -22,6 +22,19 @@ const READER_NAME: &str = "alarms";
 /// so many times as long as it took.
 const SNAPSHOT_PAUSE: u32 = 20;
 
+/// How long after a commit the next one begins at the earliest, so that a busy
+/// partition writes what came of several records together. The first transition
+/// after a pause is committed at once.
+const COMMIT_PACE: Duration = Duration::from_millis(8);
+
+/// The same where nothing came but that alarms are true again: they are as many
+/// as the readings of an alarm, nobody is told of them, and only the last is kept.
+const UPDATE_PACE: Duration = Duration::from_millis(100);
+
+/// Transitions that are gathered for one commit, about; more are committed
+/// without regard to the pace.
+const MAX_GATHERED_TRANSITIONS: usize = 4_096;
+
 /// Why a partition stopped; each wants a person.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StopReason {
@@ -62,6 +75,9 @@ struct Owned {
     position: Position,
     committed: Position,
     transitions: Vec<Transition>,
+    /// How many of them were looked at, and whether one of those tells something.
+    looked_at: usize,
+    is_telling: bool,
     ticks: Vec<Tick>,
     tally: Tally,
     committed_at: Instant,
@@ -70,6 +86,16 @@ struct Owned {
     rows_since_snapshot: u64,
     /// Somebody may wait for the position.
     awaited: bool,
+}
+
+impl Owned {
+    /// Notes whether a transition that came since tells more than that an alarm
+    /// is true again.
+    fn look_at_new(&mut self) {
+        let new = &self.transitions[self.looked_at..];
+        self.is_telling |= new.iter().any(|new| new.kind != TransitionKind::Updated);
+        self.looked_at = self.transitions.len();
+    }
 }
 
 fn now() -> TimestampMs {
@@ -105,6 +131,7 @@ impl PartitionWorker {
             if records == 0 {
                 self.tick(&mut owned);
             }
+            owned.look_at_new();
             if self.is_commit_due(&owned) {
                 self.commit(&mut owned).await?;
             }
@@ -164,6 +191,8 @@ impl PartitionWorker {
             position: from,
             committed: claim.position,
             transitions: Vec::new(),
+            looked_at: 0,
+            is_telling: false,
             ticks: Vec::new(),
             tally,
             committed_at: Instant::now(),
@@ -224,10 +253,8 @@ impl PartitionWorker {
 
     /// How long nothing can become due.
     fn pause(&self, owned: &Owned) -> Duration {
-        let until_commit = Duration::from_millis(self.options.commit_interval_ms)
-            .saturating_sub(owned.committed_at.elapsed());
         let idle = Duration::from_millis(self.options.idle_ms);
-        let longest = if owned.position > owned.committed { until_commit.min(idle) } else { idle };
+        let longest = self.commit_wait(owned).map_or(idle, |wait| wait.min(idle));
         let until_due = owned.engine.next_deadline().map_or(idle, |due| {
             Duration::from_millis(u64::try_from(due.0.saturating_sub(now().0)).unwrap_or(0))
         });
@@ -235,11 +262,21 @@ impl PartitionWorker {
     }
 
     fn is_commit_due(&self, owned: &Owned) -> bool {
+        self.commit_wait(owned).is_some_and(|wait| wait.is_zero())
+    }
+
+    /// How long the next commit waits; none where there is nothing to commit.
+    fn commit_wait(&self, owned: &Owned) -> Option<Duration> {
         let interval = Duration::from_millis(self.options.commit_interval_ms);
         let moved = owned.position > owned.committed || !owned.ticks.is_empty();
-        !owned.transitions.is_empty()
-            || owned.awaited
-            || (moved && owned.committed_at.elapsed() >= interval)
+        let pace = match owned.transitions.len() {
+            MAX_GATHERED_TRANSITIONS.. => Duration::ZERO,
+            _ if owned.is_telling || owned.awaited => COMMIT_PACE.min(interval),
+            1.. => UPDATE_PACE.min(interval),
+            0 if moved => interval,
+            0 => return None,
+        };
+        Some(pace.saturating_sub(owned.committed_at.elapsed()))
     }
 
     fn is_snapshot_due(&self, owned: &Owned) -> bool {
@@ -262,12 +299,14 @@ impl PartitionWorker {
         });
         let has_snapshot = snapshot.is_some();
         let notices = self.notices(owned).await?;
+        // As many come again, about: a list that grows is copied each time.
+        let room = owned.transitions.len().min(MAX_GATHERED_TRANSITIONS);
         let stretch = Arc::new(Commit {
             partition: self.partition,
             epoch: owned.epoch,
             expected: owned.committed,
             next: owned.position.max(owned.committed),
-            transitions: std::mem::take(&mut owned.transitions),
+            transitions: std::mem::replace(&mut owned.transitions, Vec::with_capacity(room)),
             notices,
             ticks: std::mem::take(&mut owned.ticks),
             met: std::mem::take(&mut owned.devices.met),
@@ -284,6 +323,7 @@ impl PartitionWorker {
         owned.committed = stretch.next;
         owned.committed_at = Instant::now();
         owned.awaited = false;
+        (owned.looked_at, owned.is_telling) = (0, false);
         if has_snapshot {
             owned.snapshot_at = Instant::now();
             owned.rows_since_snapshot = 0;

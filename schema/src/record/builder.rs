@@ -151,7 +151,8 @@ impl RecordBuilder {
         let rows = self.len();
         let present = take(&mut self.present);
         let schema = present.schema();
-        let batch = RecordBatch::try_new(schema.clone(), self.columns(present))
+        let kinds = take(&mut self.kinds);
+        let batch = RecordBatch::try_new(schema.clone(), self.columns(present, &kinds))
             .expect("the columns are built to the schema and of one length");
         let options = IpcWriteOptions::default()
             .try_with_compression(Some(CompressionType::LZ4_FRAME))
@@ -163,7 +164,8 @@ impl RecordBuilder {
         let payload = writer.into_inner().expect("the end marker can be written to memory");
         self.local_keys.clear();
         self.expect(rows);
-        let decoded = RecordRows::from_batch(batch).expect("the batch has our own columns");
+        let decoded =
+            RecordRows::of(batch, present, kinds.into()).expect("the batch has our own columns");
         Record {
             kind: self.kind,
             rows: u32::try_from(rows).expect("at most MAX_RECORD_ROWS rows"),
@@ -185,8 +187,7 @@ impl RecordBuilder {
         self.bits.reserve_exact(rows);
     }
 
-    fn columns(&mut self, present: Kinds) -> Vec<ArrayRef> {
-        let kinds = take(&mut self.kinds);
+    fn columns(&mut self, present: Kinds, kinds: &[Option<ValueKind>]) -> Vec<ArrayRef> {
         let bits = take(&mut self.bits);
         let names = StringArray::from_iter_values(self.key_names.drain(..));
         let keys = UInt16Array::from(take(&mut self.keys));
@@ -201,14 +202,14 @@ impl RecordBuilder {
             timestamps(take(&mut self.received_at)),
         ];
         for kind in KINDS.into_iter().filter(|kind| present.contains(*kind)) {
-            let nulls = nulls(&kinds, kind);
+            let nulls = nulls(kinds, kind);
             columns.push(match kind {
                 ValueKind::Number => {
-                    let values = masked(&kinds, &bits, kind, f64::from_bits);
+                    let values = masked(kinds, &bits, kind, f64::from_bits);
                     Arc::new(Float64Array::new(values, nulls))
                 }
                 ValueKind::Integer => {
-                    let values = masked(&kinds, &bits, kind, u64::cast_signed);
+                    let values = masked(kinds, &bits, kind, u64::cast_signed);
                     Arc::new(Int64Array::new(values, nulls))
                 }
                 ValueKind::Boolean => {
@@ -216,8 +217,8 @@ impl RecordBuilder {
                     let values = BooleanBuffer::collect_bool(kinds.len(), is_true);
                     Arc::new(BooleanArray::new(values, nulls))
                 }
-                ValueKind::Text => strings(&kinds, &bits, kind, nulls, take(&mut self.texts)),
-                ValueKind::Json => strings(&kinds, &bits, kind, nulls, take(&mut self.jsons)),
+                ValueKind::Text => strings(kinds, &bits, kind, nulls, take(&mut self.texts)),
+                ValueKind::Json => strings(kinds, &bits, kind, nulls, take(&mut self.jsons)),
             });
         }
         columns

@@ -1,13 +1,17 @@
 //! Reads a record back, column by column, without copying a text.
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
-use arrow_array::types::{TimestampMillisecondType, UInt16Type, UInt64Type};
-use arrow_array::{Array, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_array::types::{
+    Float64Type, Int64Type, TimestampMillisecondType, UInt16Type, UInt64Type,
+};
+use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_buffer::{BooleanBuffer, Buffer, ScalarBuffer};
 use arrow_ipc::reader::StreamDecoder;
 use bytes::Bytes;
 
-use super::columns::Kinds;
+use super::columns::{KINDS, Kinds};
 use super::{Origin, RECORD_VERSION};
 use crate::{DeviceId, RouterId, TenantId, TimestampMs, Value, ValueKind};
 
@@ -40,9 +44,12 @@ pub struct RecordRows {
     key_names: StringArray,
     observed_at: ScalarBuffer<i64>,
     received_at: ScalarBuffer<i64>,
-    numbers: Option<Float64Array>,
-    integers: Option<Int64Array>,
-    booleans: Option<BooleanArray>,
+    /// Of each row's value, so that it is looked for in its own column only, and
+    /// nobody asks one column after another whether it is there.
+    kinds: Arc<[Option<ValueKind>]>,
+    numbers: Option<ScalarBuffer<f64>>,
+    integers: Option<ScalarBuffer<i64>>,
+    booleans: Option<BooleanBuffer>,
     texts: Option<StringArray>,
     jsons: Option<StringArray>,
     memory_bytes: usize,
@@ -65,10 +72,20 @@ impl RecordRows {
     /// # Errors
     /// [`DecodeError::Columns`] when the schema is another.
     pub fn from_batch(batch: RecordBatch) -> Result<Self, DecodeError> {
-        let kinds = Kinds::of(batch.schema_ref());
-        if batch.schema_ref().fields() != kinds.schema().fields() {
+        let columns = Kinds::of(batch.schema_ref());
+        if batch.schema_ref().fields() != columns.schema().fields() {
             return Err(DecodeError::Columns);
         }
+        let kinds = kinds_of_rows(&batch, columns);
+        Self::of(batch, columns, kinds.into())
+    }
+
+    /// Takes columns that are to the schema, with the kind of each row's value.
+    pub(super) fn of(
+        batch: RecordBatch,
+        columns: Kinds,
+        kinds: Arc<[Option<ValueKind>]>,
+    ) -> Result<Self, DecodeError> {
         let ids =
             |column: usize| batch.column(column).as_primitive::<UInt64Type>().values().clone();
         let times = |column: usize| {
@@ -80,7 +97,7 @@ impl RecordRows {
         if indexes.iter().any(|&index| usize::from(index) >= key_names.len()) {
             return Err(DecodeError::Columns);
         }
-        let column = |kind| kinds.column(kind).map(|place| batch.column(place));
+        let column = |kind| columns.column(kind).map(|place| batch.column(place));
         Ok(Self {
             tenants: ids(0),
             routers: ids(1),
@@ -89,12 +106,15 @@ impl RecordRows {
             key_names,
             observed_at: times(4),
             received_at: times(5),
-            numbers: column(ValueKind::Number).map(|column| column.as_primitive().clone()),
-            integers: column(ValueKind::Integer).map(|column| column.as_primitive().clone()),
-            booleans: column(ValueKind::Boolean).map(|column| column.as_boolean().clone()),
+            numbers: column(ValueKind::Number)
+                .map(|column| column.as_primitive::<Float64Type>().values().clone()),
+            integers: column(ValueKind::Integer)
+                .map(|column| column.as_primitive::<Int64Type>().values().clone()),
+            booleans: column(ValueKind::Boolean).map(|column| column.as_boolean().values().clone()),
             texts: column(ValueKind::Text).map(|column| column.as_string().clone()),
             jsons: column(ValueKind::Json).map(|column| column.as_string().clone()),
-            memory_bytes: batch.get_array_memory_size(),
+            memory_bytes: batch.get_array_memory_size() + size_of_val(&*kinds),
+            kinds,
             batch,
         })
     }
@@ -178,26 +198,30 @@ impl RecordRows {
 
     /// The row's value; `None` is a deleted attribute.
     #[must_use]
+    #[inline]
     pub fn value(&self, row: usize) -> Option<Value<'_>> {
-        let numbers = self.numbers.as_ref().filter(|column| column.is_valid(row));
-        if let Some(numbers) = numbers {
-            return Some(Value::Number(numbers.value(row)));
-        }
-        let integers = self.integers.as_ref().filter(|column| column.is_valid(row));
-        if let Some(integers) = integers {
-            return Some(Value::Integer(integers.value(row)));
-        }
-        let booleans = self.booleans.as_ref().filter(|column| column.is_valid(row));
-        if let Some(booleans) = booleans {
-            return Some(Value::Boolean(booleans.value(row)));
-        }
-        let texts = self.texts.as_ref().filter(|column| column.is_valid(row));
-        if let Some(texts) = texts {
-            return Some(Value::Text(texts.value(row)));
-        }
-        let jsons = self.jsons.as_ref().filter(|column| column.is_valid(row));
-        jsons.map(|jsons| Value::Json(jsons.value(row)))
+        Some(match self.kinds[row]? {
+            ValueKind::Number => Value::Number(self.numbers.as_ref()?[row]),
+            ValueKind::Integer => Value::Integer(self.integers.as_ref()?[row]),
+            ValueKind::Boolean => Value::Boolean(self.booleans.as_ref()?.value(row)),
+            ValueKind::Text => Value::Text(self.texts.as_ref()?.value(row)),
+            ValueKind::Json => Value::Json(self.jsons.as_ref()?.value(row)),
+        })
     }
+}
+
+/// The kind of each row's value; of several, which no record of ours has, the
+/// first in the order of the columns.
+fn kinds_of_rows(batch: &RecordBatch, columns: Kinds) -> Vec<Option<ValueKind>> {
+    let mut kinds = vec![None; batch.num_rows()];
+    for kind in KINDS.into_iter().rev() {
+        let Some(place) = columns.column(kind) else { continue };
+        match batch.column(place).nulls() {
+            None => kinds.fill(Some(kind)),
+            Some(nulls) => nulls.valid_indices().for_each(|row| kinds[row] = Some(kind)),
+        }
+    }
+    kinds
 }
 
 /// Version 1 had all columns of values, which this program reads as well.

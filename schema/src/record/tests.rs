@@ -44,7 +44,13 @@ fn every_kind_of_value_survives() {
 fn what_stands_decoded_beside_the_bytes_is_what_they_say() {
     let record = sample();
     let read = RecordRows::decode(RECORD_VERSION, &record.payload).unwrap();
-    assert_eq!(record.decoded.unwrap().batch(), read.batch());
+    let beside = record.decoded.unwrap();
+    assert_eq!(beside.batch(), read.batch());
+    let values = |rows: &RecordRows| -> Vec<String> {
+        (0..rows.len()).map(|row| format!("{:?}", rows.value(row))).collect()
+    };
+    assert_eq!(values(&beside), values(&read));
+    assert_eq!(beside.memory_bytes(), beside.batch().get_array_memory_size() + beside.len());
 }
 
 #[test]

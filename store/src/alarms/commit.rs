@@ -1,8 +1,10 @@
 //! Writes what came of a stretch of the journal.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, params};
 use schema::{
-    ClearReason, DeviceId, Originator, PartitionId, Position, TimestampMs, Transition,
+    AlarmId, ClearReason, DeviceId, Originator, PartitionId, Position, TimestampMs, Transition,
     TransitionKind,
 };
 use serde_json::{Map, Value, json};
@@ -88,29 +90,30 @@ pub(super) fn commit(
 }
 
 /// Writes transitions in their order. `updated` ones only move the alarm's own
-/// row, those of one alarm together: they are as many as its readings.
+/// row, and are as many as its readings: those of one alarm are written together,
+/// before what else happens to it.
 fn write_transitions(
     sql: &Connection,
     transitions: &[Transition],
     events: &mut u64,
 ) -> Result<(), AlarmStoreError> {
-    let mut next = 0;
-    while let Some(transition) = transitions.get(next) {
-        next += 1;
-        if matches!(transition.kind, TransitionKind::Updated) {
-            let same = transitions[next..]
-                .iter()
-                .take_while(|t| t.alarm == transition.alarm && t.kind == TransitionKind::Updated)
-                .count();
-            let last = &transitions[next - 1 + same];
-            next += same;
-            update(sql, last, same + 1)?;
-        } else if change_alarm(sql, transition)? {
+    // The last one of each alarm, and how many there are.
+    let mut updates: BTreeMap<AlarmId, (&Transition, usize)> = BTreeMap::new();
+    for transition in transitions {
+        if transition.kind == TransitionKind::Updated {
+            let (last, count) = updates.entry(transition.alarm).or_insert((transition, 0));
+            (*last, *count) = (transition, *count + 1);
+            continue;
+        }
+        if let Some((last, count)) = updates.remove(&transition.alarm) {
+            update(sql, last, count)?;
+        }
+        if change_alarm(sql, transition)? {
             insert_event(sql, transition)?;
             *events += 1;
         }
     }
-    Ok(())
+    updates.into_values().try_for_each(|(last, count)| update(sql, last, count))
 }
 
 fn id(number: u128) -> [u8; 16] {

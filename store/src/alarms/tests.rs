@@ -52,6 +52,38 @@ fn stretch(claim: &Claim, from: u64, to: u64, transitions: Vec<Transition>) -> C
 }
 
 #[tokio::test]
+async fn updates_of_alarms_in_turns_are_counted_each_for_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let claim = store.claim(PartitionId(0)).await.unwrap();
+    let of = |id: u128, alarm: u128, kind: TransitionKind| {
+        let mut transition = transition(id, alarm, 10 * i64::try_from(id).unwrap(), kind);
+        transition.rule.key = format!("rule {alarm}").into();
+        transition
+    };
+    let rise = TransitionKind::SeverityChanged { from: Severity::Minor };
+    let end = TransitionKind::Cleared { reason: ClearReason::Condition };
+    let all = vec![
+        of(1, 8, TransitionKind::Raised),
+        of(2, 9, TransitionKind::Raised),
+        of(3, 8, TransitionKind::Updated),
+        of(4, 9, TransitionKind::Updated),
+        of(5, 8, TransitionKind::Updated),
+        of(6, 8, rise),
+        of(7, 8, TransitionKind::Updated),
+        of(8, 9, TransitionKind::Updated),
+        of(9, 9, end),
+    ];
+    store.commit(Arc::new(stretch(&claim, 0, 5, all))).await.unwrap();
+    let first = store.alarm(AlarmId(8)).await.unwrap().unwrap();
+    assert_eq!((first.updates, first.updated_at), (3, TimestampMs(70)));
+    assert_eq!(first.last_details["values"]["temperature"], 70);
+    let second = store.alarm(AlarmId(9)).await.unwrap().unwrap();
+    assert_eq!((second.updates, second.updated_at), (2, TimestampMs(80)));
+    assert_eq!(second.cleared_details.unwrap()["values"]["temperature"], 90);
+}
+
+#[tokio::test]
 async fn an_alarm_keeps_its_raise_its_peak_and_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -22,6 +22,7 @@ fn noun(kind: DocumentKind) -> &'static str {
         DocumentKind::Subscription => "subscription",
         DocumentKind::OfflineProfile => "offline profile",
         DocumentKind::MessageTemplate => "message template",
+        DocumentKind::Forwarder => "forwarder",
     }
 }
 
@@ -46,6 +47,9 @@ impl From<DirectoryError> for Problem {
             DirectoryError::TooMany { .. } => Self::conflict(sentence(&error)).with_field("tenant"),
             DirectoryError::CredentialsInUse => {
                 Self::conflict(sentence(&error)).with_field("credentials")
+            }
+            DirectoryError::IdentityInUse => {
+                Self::conflict(sentence(&error)).with_field("settings")
             }
             DirectoryError::VersionConflict { expected, found, .. } => {
                 Self::version_mismatch(*expected, *found)

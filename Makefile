@@ -7,13 +7,13 @@ SHELL := /bin/bash
 
 # Where a tool is found, and the Debian package that brings it.
 BUILD_TOOLS := cc:build-essential make:build-essential
-TEST_TOOLS := $(BUILD_TOOLS) mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv \
+TEST_TOOLS := $(BUILD_TOOLS) mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv victoria-metrics:victoria-metrics \
     postfix:postfix saslpasswd2:sasl2-bin,libsasl2-modules,libsasl2-modules-db
 
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients demo-check crash-check storm-check bench bench-peers docs
+.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check bench bench-peers docs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -22,7 +22,7 @@ run: packages-run ## build Baken and run the demo; Ctrl-C ends it
 	cargo build --release --locked -p server
 	exec target/release/baken demo
 
-test: packages-test fmt-check lint deny unit release clients demo-check crash-check storm-check ## everything that must pass
+test: packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check ## everything that must pass
 
 packages-run:
 	@deploy/packages $(BUILD_TOOLS)
@@ -50,6 +50,9 @@ release:
 
 clients: release ## real MQTT clients against the release binary
 	server/tests/clients/run
+
+platforms: release ## forwarders against counterparts and the vendors' libraries
+	server/tests/platforms/run
 
 demo-check: release ## the demo must raise and clear its alarm
 	target/release/baken demo --data target/demo-data --until-alarm --json target/demo.json

@@ -153,7 +153,8 @@ impl Follower {
             | DocumentKind::User
             | DocumentKind::Subscription
             | DocumentKind::OfflineProfile
-            | DocumentKind::MessageTemplate => return true,
+            | DocumentKind::MessageTemplate
+            | DocumentKind::Forwarder => return true,
         };
         match version {
             Some(version) => !change.deleted && version >= change.version,
@@ -181,7 +182,8 @@ impl Follower {
                 | DocumentKind::User
                 | DocumentKind::Subscription
                 | DocumentKind::OfflineProfile
-                | DocumentKind::MessageTemplate => false,
+                | DocumentKind::MessageTemplate
+                | DocumentKind::Forwarder => false,
             };
         }
         let mut appended = Vec::new();

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DeviceId, LocationId, MessageTemplate, OfflineProfile, RouterId, Subscription, SystemAlarms,
-    TenantId, TimestampMs, User,
+    DeviceId, Forwarder, LocationId, MessageTemplate, OfflineProfile, RouterId, Subscription,
+    SystemAlarms, TenantId, TimestampMs, User,
 };
 
 /// The longest name of a tenant, location, router, device or token, in bytes.
@@ -53,6 +53,7 @@ pub enum DocumentBody {
     Subscription(Subscription),
     OfflineProfile(OfflineProfile),
     MessageTemplate(MessageTemplate),
+    Forwarder(Forwarder),
 }
 
 /// The kind of a document, as it is named in storage.
@@ -67,10 +68,11 @@ pub enum DocumentKind {
     Subscription,
     OfflineProfile,
     MessageTemplate,
+    Forwarder,
 }
 
 impl DocumentKind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Tenant,
         Self::Location,
         Self::Router,
@@ -80,6 +82,7 @@ impl DocumentKind {
         Self::Subscription,
         Self::OfflineProfile,
         Self::MessageTemplate,
+        Self::Forwarder,
     ];
 
     /// The stable name in storage.
@@ -95,6 +98,7 @@ impl DocumentKind {
             Self::Subscription => "subscription",
             Self::OfflineProfile => "offline_profile",
             Self::MessageTemplate => "message_template",
+            Self::Forwarder => "forwarder",
         }
     }
 }
@@ -112,6 +116,7 @@ impl DocumentBody {
             Self::Subscription(_) => DocumentKind::Subscription,
             Self::OfflineProfile(_) => DocumentKind::OfflineProfile,
             Self::MessageTemplate(_) => DocumentKind::MessageTemplate,
+            Self::Forwarder(_) => DocumentKind::Forwarder,
         }
     }
 
@@ -129,6 +134,7 @@ impl DocumentBody {
             Self::Subscription(subscription) => Some(subscription.tenant),
             Self::OfflineProfile(profile) => Some(profile.tenant),
             Self::MessageTemplate(template) => Some(template.tenant),
+            Self::Forwarder(forwarder) => Some(forwarder.tenant),
         }
     }
 }

@@ -9,6 +9,7 @@ mod author;
 mod derived;
 mod device_map;
 mod document;
+mod forwarder;
 mod ids;
 mod notification;
 mod partition;
@@ -32,6 +33,7 @@ pub use document::{
     MAX_GROUPS_OF_LOCATION, MAX_LOCATION_GROUP_BYTES, MAX_NAME_BYTES, Router, Tenant,
     TenantSettings, is_location_group,
 };
+pub use forwarder::{ForwardedTolerance, ForwardedType, Forwarder, ForwarderItem, ForwarderScope};
 pub use ids::{
     DeviceId, LocationId, PartitionId, Position, RouterId, TenantId, TimestampMs, UserId,
 };

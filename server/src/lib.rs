@@ -2,7 +2,7 @@
 //! inside their own process: configuration, wiring, HTTP API and commands.
 //!
 //! It holds no logic of the reading's way: `ingest`, `journal`, `store`,
-//! `alarms` and `notifier` do, and are only put together here.
+//! `alarms`, `notifier` and `forwarders` do, and are only put together here.
 
 pub mod api;
 mod audit;
@@ -12,6 +12,7 @@ pub mod command;
 pub mod config;
 pub mod demo;
 pub mod folder;
+mod forwarding;
 pub mod health;
 mod host;
 mod logging;

@@ -85,12 +85,16 @@ impl Node {
             open_store(&store_dir, journal.partitions(), &config.history, &registry).await?;
         admit_admin(&folder, &store, &secret).await?;
         let upkeep = Upkeep::start(&store);
+        // Before anything is taken in, so that the journal knows what is still needed.
+        let (forwarders, troubles) =
+            crate::forwarding::start(&config, &secret, &journal, &store, &registry).await?;
         let submitter = Submitter::start(&journal, &config.journal.batch_options(), &registry)?;
         let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry)?);
         let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
         let notifier =
             notifications::start(&config.notifications, &store, &secret, &alarms, &registry)
                 .await?;
+        tokio::spawn(crate::forwarding::listen(troubles, Arc::clone(&alarms)));
         let broker =
             Arc::new(start_broker(&config, &secret, &journal, &submitter, &store, &registry)?);
 
@@ -128,6 +132,7 @@ impl Node {
             public_url: config.notifications.public_url.clone(),
             webhook: webhook_options(&config.notifications.webhook),
             backtests,
+            forwarders,
             standings,
             secret,
             metrics: ApiMetrics::register(&registry)?,
@@ -197,6 +202,7 @@ impl Node {
         // Before the alarms: it tells them of what it can't deliver.
         state.notifier.stop().await;
         state.alarms.stop().await;
+        state.forwarders.close().await;
         recorder.close().await;
         state.submitter.close().await;
         state.journal.close().await;

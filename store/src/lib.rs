@@ -1,5 +1,5 @@
-//! The only code that speaks SQL: the directory, the attributes, the history
-//! and the alarms of one installation.
+//! The only code that speaks SQL: the directory, the attributes, the history,
+//! the alarms and the forwarders' progress of one installation.
 //!
 //! On a reading's way this is where the recorder and the alarm workers put what
 //! they made of the journal, each with its position in the same transaction.
@@ -10,6 +10,7 @@ pub mod alarms;
 pub mod attributes;
 pub mod audit;
 pub mod directory;
+pub mod forwarders;
 pub mod history;
 pub mod metrics;
 pub mod sqlite;
@@ -26,6 +27,7 @@ pub use directory::{
     Change, Directory, DirectoryError, Entry, GroupQuery, ListQuery, LocationGroup, NewRouter,
     Page as DirectoryPage,
 };
+pub use forwarders::ForwarderStore;
 pub use history::{History, HistoryOptions};
 pub use sqlite::SqlError;
 
@@ -52,6 +54,8 @@ pub enum OpenError {
     History(#[source] history::HistoryError),
     #[error("cannot open the alarms: {0}")]
     Alarms(#[source] alarms::AlarmStoreError),
+    #[error("cannot open the forwarders: {0}")]
+    Forwarders(#[source] forwarders::ForwarderStoreError),
 }
 
 /// All parts of the store; clones are handles on the same files.
@@ -66,6 +70,7 @@ struct Parts {
     attributes: Attributes,
     history: History,
     alarms: AlarmStore,
+    forwarders: ForwarderStore,
 }
 
 impl Store {
@@ -85,7 +90,9 @@ impl Store {
         let history =
             History::open(&dir, partitions, history, registry).map_err(OpenError::History)?;
         let alarms = AlarmStore::open(&dir, registry).map_err(OpenError::Alarms)?;
-        Ok(Self { parts: Arc::new(Parts { directory, attributes, history, alarms }) })
+        let forwarders = ForwarderStore::open(&dir, registry).map_err(OpenError::Forwarders)?;
+        let parts = Parts { directory, attributes, history, alarms, forwarders };
+        Ok(Self { parts: Arc::new(parts) })
     }
 
     #[must_use]
@@ -108,9 +115,15 @@ impl Store {
         &self.parts.alarms
     }
 
+    #[must_use]
+    pub fn forwarders(&self) -> &ForwarderStore {
+        &self.parts.forwarders
+    }
+
     /// Finishes what is queued and closes the files. Calls after it are
     /// refused; who writes to the store ends before it.
     pub async fn close(&self) {
+        self.parts.forwarders.close().await;
         self.parts.alarms.close().await;
         self.parts.history.close().await;
         self.parts.attributes.close().await;

@@ -71,3 +71,11 @@ pub const HISTORY_QUERY_SECONDS: &str = "baken_history_query_seconds";
 pub const HISTORY_CACHE_BYTES: &str = "baken_history_cache_bytes";
 pub const HISTORY_CACHE_LIMIT_BYTES: &str = "baken_history_cache_limit_bytes";
 pub const HISTORY_CACHE_MISSES: &str = "baken_history_cache_misses_total";
+
+/// Transactions of forwarders' progress that were made durable.
+pub const FORWARDERS_COMMITS: &str = "baken_forwarders_commits_total";
+/// How long a transaction took, its fsync included.
+pub const FORWARDERS_COMMIT_SECONDS: &str = "baken_forwarders_commit_seconds";
+/// Requests waiting for the writer, and how many may before callers are slowed.
+pub const FORWARDERS_STORE_QUEUE: &str = "baken_forwarders_store_queue_requests";
+pub const FORWARDERS_STORE_QUEUE_LIMIT: &str = "baken_forwarders_store_queue_limit_requests";

@@ -22,6 +22,7 @@ mod credentials;
 pub mod devices;
 pub mod events;
 pub mod extract;
+pub mod forwarders;
 pub mod links;
 pub mod listener;
 mod listing;
@@ -92,4 +93,5 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(offline_profiles::routes())
         .merge(message_templates::routes())
         .merge(messages::routes())
+        .merge(forwarders::routes())
 }

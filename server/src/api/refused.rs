@@ -2,6 +2,8 @@
 //! and their statuses are [`Problem`]'s own.
 
 use alarms::CommandError;
+use forwarders::destinations::Fault;
+use forwarders::engine::ForwarderError;
 use ingest::batch::SubmitError;
 use ingest::broker::RpcError;
 use schema::DocumentKind;
@@ -22,6 +24,7 @@ fn noun(kind: DocumentKind) -> &'static str {
         DocumentKind::Subscription => "subscription",
         DocumentKind::OfflineProfile => "offline profile",
         DocumentKind::MessageTemplate => "message template",
+        DocumentKind::Forwarder => "forwarder",
     }
 }
 
@@ -46,6 +49,9 @@ impl From<DirectoryError> for Problem {
             DirectoryError::TooMany { .. } => Self::conflict(sentence(&error)).with_field("tenant"),
             DirectoryError::CredentialsInUse => {
                 Self::conflict(sentence(&error)).with_field("credentials")
+            }
+            DirectoryError::IdentityInUse => {
+                Self::conflict(sentence(&error)).with_field("settings")
             }
             DirectoryError::VersionConflict { expected, found, .. } => {
                 Self::version_mismatch(*expected, *found)
@@ -152,6 +158,26 @@ impl From<AttributesError> for Problem {
             | AttributesError::Partition(_)
             | AttributesError::Damaged { .. }
             | AttributesError::Start(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::invalid(fault.field, fault.message)
+    }
+}
+
+impl From<ForwarderError> for Problem {
+    fn from(error: ForwarderError) -> Self {
+        match &error {
+            ForwarderError::NotRunning | ForwarderError::Busy => Self::conflict(sentence(&error)),
+            ForwarderError::NotYet => Self::timed_out(sentence(&error)),
+            ForwarderError::Store(_) if error.is_retryable() => {
+                tracing::error!(%error, "the forwarders' store refused");
+                Self::unavailable("Forwarders cannot be read now; the server's log says why.")
+            }
+            ForwarderError::Store(_) => Self::internal(&error),
         }
     }
 }

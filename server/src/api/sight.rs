@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use schema::{
-    ApiToken, Device, DeviceId, Location, LocationId, MessageTemplate, OfflineProfile, Router,
-    RouterId, Subscription, Tenant, TenantId, User, UserId,
+    ApiToken, Device, DeviceId, Forwarder, Location, LocationId, MessageTemplate, OfflineProfile,
+    Router, RouterId, Subscription, Tenant, TenantId, User, UserId,
 };
 use store::{Directory, Entry};
 
@@ -32,6 +32,11 @@ pub fn router(directory: &Directory, access: &Access, id: RouterId) -> Found<Rou
 pub fn device(directory: &Directory, access: &Access, id: DeviceId) -> Found<Device> {
     let found = directory.device(id).filter(|entry| access.sees(entry.tenant));
     found.ok_or_else(|| Problem::not_found("device", id))
+}
+
+pub fn forwarder(directory: &Directory, access: &Access, id: u64) -> Found<Forwarder> {
+    let found = directory.forwarder(id).filter(|entry| access.sees(entry.tenant));
+    found.ok_or_else(|| Problem::not_found("forwarder", id))
 }
 
 /// A token of the whole installation is in sight of such tokens only.

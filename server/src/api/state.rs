@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alarms::AlarmWorkers;
 use alarms::backtest::Backtests;
+use forwarders::Forwarders;
 use ingest::{Broker, Connections, Submitter};
 use journal::Journal;
 use notifier::Notifier;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub webhook: WebhookOptions,
     /// Profiles tried on stored history.
     pub backtests: Backtests,
+    /// Readings to customers' own platforms.
+    pub forwarders: Forwarders,
     /// How locations stand.
     pub standings: Standings,
     pub secret: Secret,

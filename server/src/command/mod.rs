@@ -67,6 +67,9 @@ enum Command {
     /// Readings of a device
     #[command(subcommand)]
     Telemetry(ask::TelemetryCommand),
+    /// What sends readings to customers' own platforms
+    #[command(subcommand)]
+    Forwarders(ask::ForwarderCommand),
     /// Alarms, what is done to them, and how good they are
     #[command(subcommand)]
     Alarms(ask::AlarmCommand),
@@ -207,6 +210,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Subscriptions(command) => ask::run(command.into(), &mut output)?,
         Command::OfflineProfiles(command) => ask::run(command.into(), &mut output)?,
         Command::Telemetry(command) => ask::run(command.into(), &mut output)?,
+        Command::Forwarders(command) => ask::run(command.into(), &mut output)?,
         Command::Alarms(command) => ask::run(command.into(), &mut output)?,
         Command::Events(command) => ask::run(command.into(), &mut output)?,
         Command::Notify(command) => ask::run(command.into(), &mut output)?,

@@ -5,6 +5,7 @@
 //! [`load`]; the reference is generated from the same structs in [`reference`].
 //! It describes; it opens no socket and makes no folder.
 
+mod forwarders;
 mod load;
 mod mqtt;
 mod notifications;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use forwarders::ForwarderConfig;
 pub use load::{ConfigError, ConfigErrors, Layers, Loaded, Source};
 pub use mqtt::{
     AddressConfig, AuthConfig, MqttConfig, MqttLimits, PresenceConfig, SessionConfig, TlsConfig,
@@ -54,6 +56,9 @@ pub struct Config {
     /// How people are told of alarms.
     #[schema(inline)]
     pub notifications: NotificationsConfig,
+    /// Forwarders of readings to customers' own platforms.
+    #[schema(inline)]
+    pub forwarders: ForwarderConfig,
     /// The HTTP API, health and metrics.
     #[schema(inline)]
     pub api: ApiConfig,

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use schema::{
-    Author, DeviceId, Document, DocumentBody, DocumentKind, LocationId, MessageTemplate,
-    TransitionId, User,
+    Author, DeviceId, Document, DocumentBody, DocumentKind, ForwarderScope, LocationId,
+    MessageTemplate, TransitionId, User,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -80,6 +80,7 @@ fn name(body: &DocumentBody) -> Cow<'_, str> {
             let MessageTemplate { channel, language, kind, .. } = template;
             format!("{channel}, {}, {}", language.as_str(), kind.as_str()).into()
         }
+        DocumentBody::Forwarder(forwarder) => forwarder.name.as_str().into(),
     }
 }
 
@@ -92,6 +93,7 @@ fn has_other_secret(old: &DocumentBody, new: &DocumentBody) -> bool {
         }
         (DocumentBody::User(old), DocumentBody::User(new)) => signed(old) != signed(new),
         (DocumentBody::ApiToken(old), DocumentBody::ApiToken(new)) => old.hash != new.hash,
+        (DocumentBody::Forwarder(old), DocumentBody::Forwarder(new)) => old.secrets != new.secrets,
         _ => false,
     }
 }
@@ -101,6 +103,10 @@ fn location(document: &Document) -> Option<LocationId> {
         DocumentBody::Location(_) => Some(LocationId(document.id)),
         DocumentBody::Router(router) => Some(router.location),
         DocumentBody::Device(device) => Some(device.location),
+        DocumentBody::Forwarder(forwarder) => match forwarder.scope {
+            ForwarderScope::Location(location) => Some(location),
+            ForwarderScope::Tenant | ForwarderScope::LocationGroup(_) => None,
+        },
         DocumentBody::Tenant(_)
         | DocumentBody::ApiToken(_)
         | DocumentBody::User(_)
@@ -111,7 +117,7 @@ fn location(document: &Document) -> Option<LocationId> {
 }
 
 /// A body as anybody may see it: of credentials the type only, of a token no
-/// hash, of a webhook no secret.
+/// hash, of a webhook no secret, of a forwarder's secrets their names.
 fn shown(body: &DocumentBody) -> Value {
     fn json(body: &impl Serialize) -> Value {
         serde_json::to_value(body).expect("a document has text keys only")
@@ -140,6 +146,11 @@ fn shown(body: &DocumentBody) -> Value {
         DocumentBody::Subscription(subscription) => json(subscription),
         DocumentBody::OfflineProfile(profile) => json(profile),
         DocumentBody::MessageTemplate(template) => json(template),
+        DocumentBody::Forwarder(forwarder) => {
+            let mut shown = json(forwarder);
+            shown["secrets"] = forwarder.secrets.keys().map(String::as_str).collect();
+            shown
+        }
     }
 }
 

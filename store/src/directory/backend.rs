@@ -220,6 +220,7 @@ fn body_text(body: &DocumentBody) -> String {
         DocumentBody::Subscription(subscription) => text(subscription),
         DocumentBody::OfflineProfile(profile) => text(profile),
         DocumentBody::MessageTemplate(template) => text(template),
+        DocumentBody::Forwarder(forwarder) => text(forwarder),
     }
 }
 
@@ -241,6 +242,7 @@ fn read_body(kind: &str, id: u64, text: &str) -> Result<DocumentBody, OpenError>
         DocumentKind::MessageTemplate => {
             serde_json::from_str(text).map(DocumentBody::MessageTemplate)
         }
+        DocumentKind::Forwarder => serde_json::from_str(text).map(DocumentBody::Forwarder),
     };
     body.map_err(|source| OpenError::Document { id, source })
 }

@@ -182,6 +182,8 @@ fn claim_text(claim: &Claim<'_>) -> String {
             let (language, kind) = (language.as_str(), kind.as_str());
             format!("message_template:{tenant}:{channel}:{language}:{kind}")
         }
+        Claim::ForwarderName(tenant, name) => format!("forwarder:{tenant}:{name}"),
+        Claim::ForwarderIdentity(identity) => format!("forwarder_identity:{identity}"),
     }
 }
 

@@ -25,6 +25,9 @@ pub enum DirectoryError {
     /// Says no more than this, because the other router may be another tenant's.
     #[error("`credentials` are already in use")]
     CredentialsInUse,
+    /// Says no more than this, because the other forwarder may be another tenant's.
+    #[error("another forwarder is the same device or client to its platform")]
+    IdentityInUse,
     #[error("version {expected} was expected, but {} {id} has version {found}", kind.as_str())]
     VersionConflict { kind: DocumentKind, id: u64, expected: u64, found: u64 },
     #[error("{} {id} still has a {}; delete what it holds first", kind.as_str(), child.as_str())]
@@ -85,6 +88,7 @@ impl DirectoryError {
             Self::NameTaken { .. } => "name_taken",
             Self::TemplateTaken { .. } => "template_taken",
             Self::CredentialsInUse => "credentials_in_use",
+            Self::IdentityInUse => "identity_in_use",
             Self::VersionConflict { .. } => "version_conflict",
             Self::HasChildren { .. } => "has_children",
             Self::DeviceQuota { .. } => "device_quota",

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashTable};
 use schema::{
-    ApiToken, Channel, Device, DeviceId, Document, DocumentBody, DocumentKind, Language, Location,
-    MessageTemplate, OfflineProfile, Router, RouterId, Subscription, TemplateKind, Tenant,
-    TenantId, TimestampMs, User,
+    ApiToken, Channel, Device, DeviceId, Document, DocumentBody, DocumentKind, Forwarder,
+    ForwarderScope, Language, Location, MessageTemplate, OfflineProfile, Router, RouterId,
+    Subscription, TemplateKind, Tenant, TenantId, TimestampMs, User,
 };
 
 use self::told::Told;
@@ -37,6 +37,9 @@ pub(super) enum Claim<'a> {
     UserName(TenantId, &'a str),
     OfflineProfileName(TenantId, &'a str),
     Template(TenantId, Channel, Language, TemplateKind),
+    ForwarderName(TenantId, &'a str),
+    /// A `Forwarder::identity`.
+    ForwarderIdentity(&'a str),
 }
 
 type Entries<T> = BTreeMap<u64, Arc<Entry<T>>>;
@@ -56,6 +59,7 @@ pub(super) struct Index {
     pub subscriptions: Entries<Subscription>,
     pub offline_profiles: Entries<OfflineProfile>,
     pub templates: Entries<MessageTemplate>,
+    pub forwarders: Entries<Forwarder>,
     locations_of: Children,
     routers_of: Children,
     devices_of: Children,
@@ -64,6 +68,7 @@ pub(super) struct Index {
     subscriptions_of: Children,
     offline_profiles_of: Children,
     templates_of: Children,
+    forwarders_of: Children,
     pub groups: Groups,
     told_by_subscription: Told<Subscription>,
     told_by_offline_profile: Told<OfflineProfile>,
@@ -106,6 +111,12 @@ impl Index {
                 self.templates.get(&id).is_some_and(|t| {
                     (t.tenant, t.channel, t.language, t.kind) == (tenant, channel, language, kind)
                 })
+            }
+            Claim::ForwarderName(tenant, name) => {
+                self.forwarders.get(&id).is_some_and(|f| f.tenant == tenant && f.name == name)
+            }
+            Claim::ForwarderIdentity(identity) => {
+                self.forwarders.get(&id).is_some_and(|f| f.identity.as_deref() == Some(identity))
             }
         }
     }
@@ -176,6 +187,7 @@ impl Index {
             .or_else(|| of(&self.users, id, DocumentBody::User))
             .or_else(|| of(&self.offline_profiles, id, DocumentBody::OfflineProfile))
             .or_else(|| of(&self.templates, id, DocumentBody::MessageTemplate))
+            .or_else(|| of(&self.forwarders, id, DocumentBody::Forwarder))
     }
 
     /// Children of one kind, in the order of their ids.
@@ -193,6 +205,7 @@ impl Index {
             DocumentKind::Subscription => &self.subscriptions_of,
             DocumentKind::OfflineProfile => &self.offline_profiles_of,
             DocumentKind::MessageTemplate => &self.templates_of,
+            DocumentKind::Forwarder => &self.forwarders_of,
             DocumentKind::Tenant => unreachable!("a tenant is nobody's child"),
         }
     }
@@ -223,6 +236,7 @@ impl Index {
             DocumentBody::Subscription(body) => hold(&mut self.subscriptions, head, body),
             DocumentBody::OfflineProfile(body) => hold(&mut self.offline_profiles, head, body),
             DocumentBody::MessageTemplate(body) => hold(&mut self.templates, head, body),
+            DocumentBody::Forwarder(body) => hold(&mut self.forwarders, head, body),
         }
     }
 
@@ -248,6 +262,7 @@ impl Index {
             DocumentKind::Subscription => drop(self.subscriptions.remove(&id)),
             DocumentKind::OfflineProfile => drop(self.offline_profiles.remove(&id)),
             DocumentKind::MessageTemplate => drop(self.templates.remove(&id)),
+            DocumentKind::Forwarder => drop(self.forwarders.remove(&id)),
         }
     }
 
@@ -275,6 +290,7 @@ impl Index {
             DocumentBody::Subscription(_) => &mut self.subscriptions_of,
             DocumentBody::OfflineProfile(_) => &mut self.offline_profiles_of,
             DocumentBody::MessageTemplate(_) => &mut self.templates_of,
+            DocumentBody::Forwarder(_) => &mut self.forwarders_of,
         };
         with_parents(body, |parent| {
             match add {
@@ -299,7 +315,7 @@ impl Index {
     }
 
     /// Live documents, by kind.
-    pub fn counts(&self) -> [(DocumentKind, usize); 9] {
+    pub fn counts(&self) -> [(DocumentKind, usize); 10] {
         [
             (DocumentKind::Tenant, self.tenants.len()),
             (DocumentKind::Location, self.locations.len()),
@@ -310,6 +326,7 @@ impl Index {
             (DocumentKind::Subscription, self.subscriptions.len()),
             (DocumentKind::OfflineProfile, self.offline_profiles.len()),
             (DocumentKind::MessageTemplate, self.templates.len()),
+            (DocumentKind::Forwarder, self.forwarders.len()),
         ]
     }
 }
@@ -335,6 +352,12 @@ pub(super) fn with_claims(body: &DocumentBody, mut visit: impl FnMut(&Claim<'_>)
         DocumentBody::MessageTemplate(it) => {
             visit(&Claim::Template(it.tenant, it.channel, it.language, it.kind));
         }
+        DocumentBody::Forwarder(forwarder) => {
+            visit(&Claim::ForwarderName(forwarder.tenant, &forwarder.name));
+            if let Some(identity) = &forwarder.identity {
+                visit(&Claim::ForwarderIdentity(identity));
+            }
+        }
     }
 }
 
@@ -347,6 +370,7 @@ pub(super) fn counted(body: &DocumentBody) -> Option<(TenantId, DocumentKind)> {
         DocumentBody::Subscription(subscription) => subscription.tenant,
         DocumentBody::OfflineProfile(profile) => profile.tenant,
         DocumentBody::MessageTemplate(template) => template.tenant,
+        DocumentBody::Forwarder(forwarder) => forwarder.tenant,
         DocumentBody::Tenant(_)
         | DocumentBody::Location(_)
         | DocumentBody::Router(_)
@@ -384,5 +408,11 @@ pub(super) fn with_parents(body: &DocumentBody, mut visit: impl FnMut(u64)) {
             profile.scope.locations.iter().for_each(|location| visit(location.0));
         }
         DocumentBody::MessageTemplate(template) => visit(template.tenant.0),
+        DocumentBody::Forwarder(forwarder) => {
+            visit(forwarder.tenant.0);
+            if let ForwarderScope::Location(location) = forwarder.scope {
+                visit(location.0);
+            }
+        }
     }
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use schema::{
     ApiToken, Author, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind,
-    Location, LocationId, Router, RouterId, Tenant, TenantId, TimestampMs, UserId,
+    Forwarder, Location, LocationId, Router, RouterId, Tenant, TenantId, TimestampMs, UserId,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -234,6 +234,16 @@ impl Directory {
     #[must_use]
     pub fn api_tokens(&self, query: &ListQuery) -> Page<ApiToken> {
         self.shared.index().list_tokens(query)
+    }
+
+    #[must_use]
+    pub fn forwarder(&self, id: u64) -> Option<Arc<Entry<Forwarder>>> {
+        self.shared.index().forwarders.get(&id).cloned()
+    }
+
+    #[must_use]
+    pub fn forwarders(&self, query: &ListQuery) -> Page<Forwarder> {
+        self.shared.index().list_forwarders(query)
     }
 
     /// How many devices stand behind the routers of a tenant.

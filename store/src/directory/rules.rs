@@ -4,6 +4,7 @@
 //! Pure: a request and a draft come in, staged writes or a refusal come out.
 
 mod deletion;
+mod forwarders;
 mod offline_profiles;
 mod places;
 mod recipients;
@@ -19,6 +20,7 @@ use schema::{
 };
 
 use self::deletion::delete;
+use self::forwarders::check_forwarder;
 use self::offline_profiles::check_offline_profile;
 use self::places::check_location;
 use self::subscriptions::check_subscription;
@@ -80,6 +82,7 @@ fn create(draft: &mut Draft<'_>, body: DocumentBody) -> Result<Document, Directo
         DocumentBody::Subscription(subscription) => check_subscription(draft, subscription, None)?,
         DocumentBody::OfflineProfile(profile) => check_offline_profile(draft, profile, None)?,
         DocumentBody::MessageTemplate(template) => check_template(draft, template, None)?,
+        DocumentBody::Forwarder(forwarder) => check_forwarder(draft, forwarder, None)?,
     }
     let id = draft.new_id();
     Ok(draft.insert(id, body))
@@ -212,6 +215,10 @@ fn update(
         (DocumentBody::MessageTemplate(was), DocumentBody::MessageTemplate(new)) => {
             fixed("tenant", was.tenant, new.tenant)?;
             check_template(draft, new, Some(id))?;
+        }
+        (DocumentBody::Forwarder(was), DocumentBody::Forwarder(new)) => {
+            fixed("tenant", was.tenant, new.tenant)?;
+            check_forwarder(draft, new, Some(id))?;
         }
         _ => unreachable!("the kinds were found equal"),
     }

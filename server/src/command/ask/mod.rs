@@ -3,6 +3,7 @@
 
 mod alarms;
 mod args;
+mod forwarders;
 mod notify;
 mod told;
 
@@ -16,6 +17,7 @@ pub(super) use args::{
     CredentialKind, DeviceCommand, ListArgs, LocationCommand, OneArgs, RejectionArgs,
     RouterCommand, TelemetryCommand, TenantCommand, TokenCommand,
 };
+pub(super) use forwarders::ForwarderCommand;
 pub(super) use notify::NotifyCommand;
 pub(super) use told::{OfflineProfileCommand, SubscriptionCommand, UserCommand};
 

@@ -3,8 +3,8 @@
 use std::ops::Bound;
 
 use schema::{
-    ApiToken, Device, DocumentKind, Location, MessageTemplate, OfflineProfile, Router,
-    Subscription, Tenant, User,
+    ApiToken, Device, DocumentKind, Forwarder, ForwarderScope, Location, MessageTemplate,
+    OfflineProfile, Router, Subscription, Tenant, User,
 };
 
 use super::{Entries, Index};
@@ -84,6 +84,15 @@ impl Index {
         let parent = query.tenant.map(|t| t.0);
         self.list(query, DocumentKind::MessageTemplate, parent, &self.templates, |entry| {
             query.tenant.is_none_or(|t| t == entry.tenant)
+        })
+    }
+
+    pub fn list_forwarders(&self, query: &ListQuery) -> Page<Forwarder> {
+        let parent = query.location.map(|l| l.0).or(query.tenant.map(|t| t.0));
+        self.list(query, DocumentKind::Forwarder, parent, &self.forwarders, |entry| {
+            begins(query, &entry.name)
+                && query.tenant.is_none_or(|t| t == entry.tenant)
+                && query.location.is_none_or(|l| entry.scope == ForwarderScope::Location(l))
         })
     }
 

@@ -23,7 +23,9 @@ pub(super) fn delete(
         }
         DocumentBody::Location(_) => {
             refuse_children(draft, &old, DocumentKind::Router)?;
-            leave_scopes(draft, LocationId(id))
+            let mut goes_with_it = leave_scopes(draft, LocationId(id));
+            goes_with_it.extend(draft.children(id, DocumentKind::Forwarder));
+            goes_with_it
         }
         DocumentBody::Router(_) => draft.children(id, DocumentKind::Device),
         DocumentBody::Device(device) if !device.behind_router => {
@@ -39,7 +41,8 @@ pub(super) fn delete(
         | DocumentBody::ApiToken(_)
         | DocumentBody::Subscription(_)
         | DocumentBody::OfflineProfile(_)
-        | DocumentBody::MessageTemplate(_) => Vec::new(),
+        | DocumentBody::MessageTemplate(_)
+        | DocumentBody::Forwarder(_) => Vec::new(),
     };
     for child in goes_with_it {
         let child = draft.get(child).expect("children are live documents");
@@ -51,12 +54,13 @@ pub(super) fn delete(
 
 /// What goes with its tenant; subscriptions and offline profiles before the users
 /// that they name.
-const OF_TENANT: [DocumentKind; 5] = [
+const OF_TENANT: [DocumentKind; 6] = [
     DocumentKind::Subscription,
     DocumentKind::OfflineProfile,
     DocumentKind::MessageTemplate,
     DocumentKind::User,
     DocumentKind::ApiToken,
+    DocumentKind::Forwarder,
 ];
 
 /// Takes a user out of the offline profiles that tell them. A profile that would

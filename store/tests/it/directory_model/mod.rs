@@ -271,7 +271,9 @@ impl Run {
                     holder.is_some_and(|(other, _)| other != id).then_some("name_taken")
                 }
             }
-            DocumentBody::ApiToken(_) => unreachable!("none are made here"),
+            DocumentBody::ApiToken(_) | DocumentBody::Forwarder(_) => {
+                unreachable!("none are made here")
+            }
             other => self.model.told_renamed(id, other, &name),
         };
         if expected.is_some_and(|expected| expected != version) {
@@ -351,7 +353,9 @@ impl Run {
                         .device(DeviceId(id))
                         .map(|e| (e.version, DocumentBody::Device(e.body.clone())))
                 }
-                DocumentBody::ApiToken(_) => unreachable!("none are made here"),
+                DocumentBody::ApiToken(_) | DocumentBody::Forwarder(_) => {
+                    unreachable!("none are made here")
+                }
                 told => self.found_told(id, told),
             };
             assert_eq!(found.as_ref(), Some(&(*version, body.clone())));

@@ -92,7 +92,9 @@ impl Model {
 
     pub fn belongs_to(body: &DocumentBody, parent: u64) -> bool {
         match body {
-            DocumentBody::Tenant(_) | DocumentBody::ApiToken(_) => false,
+            DocumentBody::Tenant(_) | DocumentBody::ApiToken(_) | DocumentBody::Forwarder(_) => {
+                false
+            }
             DocumentBody::Location(location) => location.tenant.0 == parent,
             DocumentBody::Router(router) => {
                 router.tenant.0 == parent || router.location.0 == parent

@@ -1,0 +1,133 @@
+//! Sends messages by MQTT with a certificate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use super::super::mqtt::{Link, Login};
+use super::super::{Class, Destination, Failure, Fault, Sent, Waiting, encode, http};
+use super::MAX_MESSAGE_BYTES;
+use super::config::{Proof, Settings};
+use crate::engine::Context;
+use crate::outgoing::Outgoing;
+use crate::tls::{self, ClientIdentity};
+
+/// Names MQTT at port 443, which AWS serves several protocols at.
+const MQTT_AT_443: &[u8] = b"x-amzn-mqtt-ca";
+
+pub(super) struct Service {
+    settings: Settings,
+    client_id: String,
+    tls: Arc<rustls::ClientConfig>,
+    context: Context,
+    link: Option<Link>,
+}
+
+impl Service {
+    pub fn new(settings: Settings, context: &Context) -> Result<Self, Fault> {
+        let Proof::Certificate { client_id, .. } = &settings.proof else {
+            unreachable!("the caller has seen that there is a certificate")
+        };
+        let client_id = client_id.clone();
+        let protocols: &[&[u8]] = if settings.port == 443 { &[MQTT_AT_443] } else { &[] };
+        let tls = Arc::new(tls_config(&settings, protocols)?);
+        Ok(Self { settings, client_id, tls, context: context.clone(), link: None })
+    }
+
+    async fn connected(&mut self) -> Result<&Link, Failure> {
+        if self.link.as_ref().is_none_or(|link| !link.is_up()) {
+            self.link = None;
+            self.context.connect_turn().await;
+            let login = Login {
+                host: self.settings.endpoint.clone(),
+                port: self.settings.port,
+                client_id: self.client_id.clone(),
+                user: None,
+                password: None,
+                tls: Arc::clone(&self.tls),
+            };
+            self.link = Some(Link::connect(&login).await?);
+        }
+        self.link.as_ref().ok_or_else(Failure::timed_out)
+    }
+
+    /// Connects, and publishes one message of a test by HTTPS, where the answer
+    /// says whether the policy allows it; by MQTT it would only close the
+    /// connection.
+    pub async fn test(&mut self) -> Result<String, String> {
+        self.connected().await.map_err(|failure| {
+            format!("{}. The policy must allow iot:Connect for the client id.", failure.message)
+        })?;
+        self.close().await;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls_config(&self.settings, &[]).map_err(|f| f.to_string())?)
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(10))
+            .build()
+            .map_err(|error| error.to_string())?;
+        let topic = self.settings.test_topic();
+        let path: Vec<String> = topic.split('/').map(encode::percent).collect();
+        let url = format!(
+            "https://{}:{}/topics/{}?qos=1",
+            self.settings.endpoint,
+            self.settings.https_port,
+            path.join("/")
+        );
+        let response = client.post(url).body(r#"{"test":true}"#).send().await;
+        let response = response.map_err(|error| http::unreachable(error).message)?;
+        match response.status() {
+            StatusCode::OK => Ok(format!("AWS IoT Core took a message for the topic {topic}.")),
+            StatusCode::FORBIDDEN => {
+                Err(format!("the policy does not allow iot:Publish for the topic {topic}"))
+            }
+            status => Err(format!("AWS IoT Core answered HTTP {}", status.as_u16())),
+        }
+    }
+}
+
+fn tls_config(settings: &Settings, protocols: &[&[u8]]) -> Result<rustls::ClientConfig, Fault> {
+    let Proof::Certificate { certificate, private_key, .. } = &settings.proof else {
+        unreachable!("the caller has seen that there is a certificate")
+    };
+    let identity = ClientIdentity::parse(certificate, private_key)
+        .map_err(|error| Fault::new("settings.certificate", format!("{error}.")))?;
+    tls::client_config(settings.ca.as_deref(), Some(identity), protocols)
+        .map_err(|error| Fault::new("settings.ca", format!("{error}.")))
+}
+
+impl Destination for Service {
+    fn send<'a>(&'a mut self, batch: &'a [Outgoing]) -> Waiting<'a, Sent> {
+        Box::pin(async move {
+            let messages: Vec<(String, String, usize)> = encode::messages(batch, MAX_MESSAGE_BYTES)
+                .into_iter()
+                .map(|message| {
+                    let topic = self.settings.topic_of(&batch[message.values.start]);
+                    (topic, message.body, message.values.len())
+                })
+                .collect();
+            let account = Arc::clone(&self.context.account);
+            let mut sent = match self.connected().await {
+                Err(failure) => Sent::failed(failure),
+                Ok(link) => link.publish(messages, &account).await,
+            };
+            if let Some(failure) = &mut sent.failure {
+                self.link = None;
+                if failure.class == Class::Retry && failure.message.contains("closed") {
+                    failure.message.push_str(
+                        "; AWS does so when the policy does not allow iot:Publish for the topic",
+                    );
+                }
+            }
+            sent
+        })
+    }
+
+    fn close(&mut self) -> Waiting<'_, ()> {
+        Box::pin(async move {
+            if let Some(link) = self.link.take() {
+                link.close().await;
+            }
+        })
+    }
+}

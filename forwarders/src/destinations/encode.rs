@@ -41,14 +41,14 @@ pub(super) fn messages(batch: &[Outgoing], max_bytes: usize) -> Vec<Message> {
             end += 1;
         }
         let id = format!("{}-{}", first.id, end - begin);
-        let body = body(first, &id, fields);
+        let body = body(first, &id, &fields);
         messages.push(Message { values: begin..end, id, body });
         begin = end;
     }
     messages
 }
 
-fn body(first: &Outgoing, id: &str, values: Map<String, Value>) -> String {
+fn body(first: &Outgoing, id: &str, values: &Map<String, Value>) -> String {
     json!({
         "id": id,
         "sequence": first.id.sequence(),

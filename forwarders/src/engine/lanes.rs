@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use schema::{DeviceId, Position};
-use store::forwarders::StoredLane;
+use schema::Position;
 use tokio::sync::mpsc;
 
-use super::messages::{LaneView, Message, Put, Resolved};
+use super::messages::{LaneView, Message, Put, Resolved, Stored};
 use super::partition::Partition;
 use super::routes::LaneIndex;
 use super::sender::Queued;
@@ -102,7 +101,7 @@ impl Partition {
         spec: Arc<Spec>,
         epoch: u64,
         queue: mpsc::Sender<Queued>,
-        stored: Option<(StoredLane, Vec<(DeviceId, Vec<u8>)>)>,
+        stored: Option<Stored>,
     ) -> Result<Slot, (u64, StateError)> {
         let forwarder = spec.forwarder;
         let mut begin = (Place::at(self.live), Counts::default(), 0);

@@ -41,8 +41,11 @@ pub(super) struct Put {
     pub epoch: u64,
     pub queue: mpsc::Sender<Queued>,
     /// What is stored of it, at a start.
-    pub stored: Option<(StoredLane, Vec<(DeviceId, Vec<u8>)>)>,
+    pub stored: Option<Stored>,
 }
+
+/// Where a lane stands, and the last values of its devices.
+pub(super) type Stored = (StoredLane, Vec<(DeviceId, Vec<u8>)>);
 
 /// What became of the oldest values of a lane.
 #[derive(Debug)]

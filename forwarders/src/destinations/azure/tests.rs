@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, reason = "tests read better with values written in place")]
+
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::{Value, json};
 

@@ -25,6 +25,7 @@ mod notifications;
 mod operator;
 mod operators;
 #[path = "../../../notifier/tests/it/postfix.rs"]
+#[allow(dead_code, reason = "the notifier's own tests use the rest of it")]
 mod postfix;
 mod readiness;
 mod reference;

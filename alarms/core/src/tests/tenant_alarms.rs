@@ -156,7 +156,7 @@ fn it_is_raised_once_follows_the_severity_and_ends() {
     assert_eq!((first.originator, first.location), (Originator::Tenant(TENANT), None));
     assert_eq!((first.tenant, first.rule.profile), (TENANT, ProfileId::SYSTEM));
     assert_eq!(first.values, [("at".into(), json!(2))]);
-    let ids: std::collections::HashSet<_> = whole.iter().map(|t| t.id).collect();
+    let ids: std::collections::BTreeSet<_> = whole.iter().map(|t| t.id).collect();
     assert_eq!(ids.len(), whole.len());
 }
 

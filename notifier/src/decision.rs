@@ -232,7 +232,7 @@ impl Window {
     fn of(now: TimestampMs, whom: &Whom, lately: &[ToldLately]) -> Self {
         let within =
             |ms: i64| lately.iter().filter(move |told| told.at.0.saturating_add(ms) > now.0);
-        let last = within(whom.group_ms).last();
+        let last = within(whom.group_ms).next_back();
         Self {
             told: within(CAP_WINDOW_MS).count(),
             until: last.map(|told| TimestampMs(told.at.0.saturating_add(whom.group_ms))),

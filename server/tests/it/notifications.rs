@@ -1,6 +1,8 @@
 //! People are told of alarms: by a real Postfix, with links that act, through
 //! kills of the server and a relay that is away.
 
+#![allow(clippy::print_stdout, reason = "seeds and figures are for people to read")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 

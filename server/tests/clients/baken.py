@@ -12,6 +12,9 @@ import urllib.request
 
 DEADLINE_S = 60
 
+# A time that the device tells, within every tenant's retention; whole seconds.
+YESTERDAY_MS = (int(time.time()) - 86_400) * 1_000
+
 
 def wait_until(what, probe, deadline_s=DEADLINE_S):
     """The first truthy answer of `probe`; fails loudly, naming `what`, when none comes."""

@@ -5,7 +5,7 @@ import threading
 from tb_device_mqtt import TBDeviceMqttClient
 from tb_gateway_mqtt import TBGatewayMqttClient
 
-from baken import wait_until
+from baken import YESTERDAY_MS, wait_until
 
 TIMEOUT_S = 30
 
@@ -21,7 +21,7 @@ def test_device_telemetry_attributes_and_rpc(baken):
     client = connect(TBDeviceMqttClient(baken.mqtt_host, baken.mqtt_port, router["token"]))
     try:
         assert client.send_telemetry({"temperature": 41.5, "on": True}).get() == 0
-        assert client.send_telemetry({"ts": 1764000000000, "values": {"old": 3}}).get() == 0
+        assert client.send_telemetry({"ts": YESTERDAY_MS, "values": {"old": 3}}).get() == 0
         baken.await_latest(router["device"], {"temperature": 41.5, "on": True, "old": 3})
 
         assert client.send_attributes({"firmware": "v1.2", "slots": 4}).get() == 0
@@ -60,11 +60,11 @@ def test_gateway_devices_telemetry_attributes_and_rpc(baken):
     try:
         client.gw_connect_device("chiller 1", "chiller")
         assert client.gw_send_telemetry(
-            "chiller 1", [{"ts": 1764000000000, "values": {"supply": 6.5}},
-                          {"ts": 1764000001000, "values": {"supply": 6.6}}]).get() == 0
+            "chiller 1", [{"ts": YESTERDAY_MS, "values": {"supply": 6.5}},
+                          {"ts": YESTERDAY_MS + 1_000, "values": {"supply": 6.6}}]).get() == 0
         device = baken.device_named(router, "chiller 1")
         wait_until("two readings", lambda: baken.readings(device, "supply")
-                   == [(1764000000000, 6.5), (1764000001000, 6.6)])
+                   == [(YESTERDAY_MS, 6.5), (YESTERDAY_MS + 1_000, 6.6)])
         assert client.gw_send_attributes("chiller 1", {"serial": "A1"}).get() == 0
         wait_until("gateway attributes", lambda: baken.attributes(device, "client") == {"serial": "A1"})
 

@@ -49,6 +49,16 @@ pub struct Candidate {
     pub shelved_until: Option<TimestampMs>,
 }
 
+impl Candidate {
+    /// Whether it is told in one message with the others that are. Without
+    /// grouping each new notice is a message of its own; what has waited shares
+    /// one.
+    #[must_use]
+    pub fn shares_message(&self, whom: &Whom) -> bool {
+        whom.group_ms > 0 || self.waited.is_some()
+    }
+}
+
 /// What is done with a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -163,9 +173,7 @@ pub fn decide(
         if let Some(hold) = window.hold(notice) {
             return hold;
         }
-        // Without grouping each new notice is a message of its own; what has
-        // waited shares one.
-        let shares = whom.group_ms > 0 || notice.waited.is_some();
+        let shares = notice.shares_message(whom);
         let needs_room = !(shares && together);
         if needs_room && room == 0 {
             return Decision::Hold(window.room_at(now, whom, lately), HoldReason::Capped);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::compose::Composer;
-use crate::decision::{CAP_WINDOW_MS, Candidate, Decision, TellReason, decide};
+use crate::decision::{CAP_WINDOW_MS, Candidate, Decision, TellReason, Whom, decide};
 use crate::metrics::Metrics;
 use crate::whom::{Reader, Source, candidate, moment, now};
 
@@ -127,7 +127,7 @@ impl Planner {
         let candidates: Vec<Candidate> =
             notices.iter().map(|notice| candidate(notice, &sources[&notice.source])).collect();
         let decided = decide(at, &reader.whom, &lately, &candidates);
-        let mut planned = self.sort(&notices, &candidates, &decided, reader.whom.group_ms, at);
+        let mut planned = self.sort(&notices, &candidates, &decided, &reader.whom, at);
         let messages = self.compose(due, &reader, &mut planned, at);
         let Planned { mut decisions, together, alone } = planned;
         decisions.messages = messages;
@@ -142,7 +142,7 @@ impl Planner {
         notices: &'a [DueNotice],
         candidates: &[Candidate],
         decided: &[Decision],
-        group_ms: i64,
+        whom: &Whom,
         at: TimestampMs,
     ) -> Planned<'a> {
         let decisions = Decisions { at, ..Decisions::default() };
@@ -160,8 +160,10 @@ impl Planner {
                 }
                 Decision::Tell(reason) => {
                     self.metrics.decided("told", reason.as_str());
-                    let shares = group_ms > 0 || candidate.waited.is_some();
-                    let told = if shares { &mut planned.together } else { &mut planned.alone };
+                    let told = match candidate.shares_message(whom) {
+                        true => &mut planned.together,
+                        false => &mut planned.alone,
+                    };
                     told.push((notice, reason));
                 }
             }

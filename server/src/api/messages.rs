@@ -207,6 +207,21 @@ struct Story {
     log: Vec<LogLine>,
 }
 
+impl Story {
+    fn of(message: MessageRow, log: Vec<MessageLogEntry>) -> Self {
+        let content: Content = serde_json::from_str(&message.content).unwrap_or_default();
+        let text = match content.data {
+            Some(data) => data.to_string(),
+            None => content.text,
+        };
+        Self {
+            message: Shown::of(message),
+            text: without_links(&text),
+            log: log.into_iter().map(LogLine::of).collect(),
+        }
+    }
+}
+
 /// Something that somebody is to be told, or is not, and why.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Notice)]
@@ -408,14 +423,7 @@ async fn read(
     Path(id): Path<String>,
 ) -> ApiResult<Json<Story>> {
     let (message, log) = seen(&state, &access, &id).await?;
-    let content: Content = serde_json::from_str(&message.content).unwrap_or_default();
-    let text = match content.data {
-        Some(data) => data.to_string(),
-        None => content.text,
-    };
-    let text = without_links(&text);
-    let log = log.into_iter().map(LogLine::of).collect();
-    Ok(Json(Story { message: Shown::of(message), text, log }))
+    Ok(Json(Story::of(message, log)))
 }
 
 /// What a signed link begins with, behind the installation's address.
@@ -461,10 +469,7 @@ async fn send_again(
     let by = access.author().by.to_string();
     let copy = state.notifier.send_again(&message, by).await.map_err(refused)?;
     let (message, log) = seen(&state, &access, &copy.to_string()).await?;
-    let content: Content = serde_json::from_str(&message.content).unwrap_or_default();
-    let text = without_links(&content.text);
-    let log = log.into_iter().map(LogLine::of).collect();
-    Ok((StatusCode::ACCEPTED, Json(Story { message: Shown::of(message), text, log })))
+    Ok((StatusCode::ACCEPTED, Json(Story::of(message, log))))
 }
 
 fn refused(error: TestError) -> Problem {

@@ -41,7 +41,7 @@ impl News {
             TransitionKind::SeverityChanged { from } => (Moment::SeverityChanged, Some(*from)),
             TransitionKind::Acknowledged => (Moment::Acknowledged, None),
             TransitionKind::Cleared { .. } => (Moment::Cleared, None),
-            TransitionKind::Updated
+            TransitionKind::Updated { .. }
             | TransitionKind::Unacknowledged
             | TransitionKind::Shelved { .. }
             | TransitionKind::Unshelved { .. }

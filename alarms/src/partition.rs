@@ -93,7 +93,8 @@ impl Owned {
     /// is true again.
     fn look_at_new(&mut self) {
         let new = &self.transitions[self.looked_at..];
-        self.is_telling |= new.iter().any(|new| new.kind != TransitionKind::Updated);
+        self.is_telling |=
+            new.iter().any(|new| !matches!(new.kind, TransitionKind::Updated { .. }));
         self.looked_at = self.transitions.len();
     }
 }
@@ -169,7 +170,8 @@ impl PartitionWorker {
     /// nothing. None when it was stopped before the end.
     async fn take_over(&mut self, claim: Claim) -> Result<Option<(Owned, Reader)>, StopReason> {
         let partition = Some(self.partition);
-        let options = EngineOptions { grace_ms: self.options.grace_ms, partition };
+        let options =
+            EngineOptions { grace_ms: self.options.grace_ms, partition, gathers_updates: true };
         let bounds = self.journal.bounds(self.partition);
         let (engine, from) = match &claim.snapshot {
             Some(snapshot) => (Engine::restore(options, &snapshot.bytes)?, snapshot.position),
@@ -350,13 +352,18 @@ impl PartitionWorker {
     fn count(&self, transitions: &[Transition]) {
         let now = now();
         for transition in transitions {
-            self.metrics.transitions.with_label_values(&[transition.kind.as_str()]).inc();
+            let times = match transition.kind {
+                TransitionKind::Updated { times } => u64::from(times),
+                _ => 1,
+            };
+            let counter = &self.metrics.transitions;
+            counter.with_label_values(&[transition.kind.as_str()]).inc_by(times);
             if transition.kind == TransitionKind::Raised {
                 self.metrics.raised.with_label_values(&[transition.severity.as_str()]).inc();
             }
             // A deadline was received by nobody.
             let by_record = matches!(transition.cause, Cause::Record { .. });
-            if by_record && transition.kind != TransitionKind::Updated {
+            if by_record && !matches!(transition.kind, TransitionKind::Updated { .. }) {
                 let ms = now.0.saturating_sub(transition.received_at.0).max(0);
                 let whole = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
                 self.metrics.time_to_alarm.observe(whole.as_secs_f64());

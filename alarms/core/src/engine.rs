@@ -78,11 +78,17 @@ pub struct EngineOptions {
     /// Where there are several engines: which one this is. It stands in the
     /// rule of the alarm that says that a limit is reached here.
     pub partition: Option<schema::PartitionId>,
+    /// Whether an alarm that is true again changes its last `updated` transition,
+    /// as long as the caller has not taken it and nothing else was told of the
+    /// alarm since; else each reading is told by a transition of its own. How
+    /// they are gathered then depends on how often the caller takes them; their
+    /// number and the last one do not.
+    pub gathers_updates: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { grace_ms: DEFAULT_GRACE_MS, partition: None }
+        Self { grace_ms: DEFAULT_GRACE_MS, partition: None, gathers_updates: false }
     }
 }
 
@@ -169,7 +175,7 @@ impl Engine {
             profiles: BTreeMap::new(),
             rules: Vec::new(),
             counts: Vec::new(),
-            world: World::in_partition(options.partition),
+            world: World::with(&options),
             states: States::default(),
             device_index: DeviceMap::default(),
             wakes: BinaryHeap::new(),

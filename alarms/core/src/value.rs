@@ -1,5 +1,7 @@
 //! The last value of a key, kept small.
 
+use std::fmt::Write as _;
+
 use schema::Value;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +112,14 @@ impl Scalar {
             (Self::Boolean(a), Self::Boolean(b)) => Some(a == b),
             (Self::Text(a), Self::Text(b)) => Some(a == b),
             _ => Some(self.number()? == other.number()?),
+        }
+    }
+
+    /// Writes it as a person reads it: as JSON, and text without its quotes.
+    pub fn write_text(&self, into: &mut String) {
+        match self {
+            Self::Text(text) | Self::Json(text) => into.push_str(text),
+            number => write!(into, "{}", number.to_json()).expect("a string takes all text"),
         }
     }
 

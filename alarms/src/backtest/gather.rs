@@ -106,14 +106,14 @@ impl Gather {
         if let Some(alarm) = open.listed.and_then(|place| self.alarms.get_mut(place)) {
             alarm.peak = open.span.severity;
             match &transition.kind {
-                TransitionKind::Updated => alarm.updates += 1,
+                TransitionKind::Updated { times } => alarm.updates += u64::from(*times),
                 TransitionKind::Cleared { reason } => {
                     alarm.cleared_at = Some(transition.at);
                     alarm.cleared_reason = Some(*reason);
                 }
                 _ => {}
             }
-            if transition.kind != TransitionKind::Updated
+            if !matches!(transition.kind, TransitionKind::Updated { .. })
                 && alarm.transitions.len() < MAX_LISTED_TRANSITIONS
             {
                 let transition = BacktestTransition::of(transition);

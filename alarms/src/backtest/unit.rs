@@ -58,7 +58,8 @@ pub(super) struct Course {
 impl Course {
     /// An engine with the profiles in force and all keys known.
     pub fn engine(&self, out: &mut Vec<Transition>) -> Result<Engine, BacktestError> {
-        let mut engine = Engine::new(EngineOptions { grace_ms: self.grace_ms, partition: None });
+        let mut engine =
+            Engine::new(EngineOptions { grace_ms: self.grace_ms, ..EngineOptions::default() });
         for key in &self.keys {
             engine.key(key);
         }

@@ -103,8 +103,11 @@ pub enum TransitionKind {
     SeverityChanged {
         from: Severity,
     },
-    /// True again while active.
-    Updated,
+    /// True again while active: so many times in a row, of which this tells the
+    /// last. Its id is that of the first.
+    Updated {
+        times: u32,
+    },
     Acknowledged,
     Unacknowledged,
     Cleared {
@@ -136,7 +139,7 @@ impl TransitionKind {
         match self {
             Self::Raised => "raised",
             Self::SeverityChanged { .. } => "severity_changed",
-            Self::Updated => "updated",
+            Self::Updated { .. } => "updated",
             Self::Acknowledged => "acknowledged",
             Self::Unacknowledged => "unacknowledged",
             Self::Cleared { .. } => "cleared",

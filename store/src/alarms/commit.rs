@@ -100,9 +100,9 @@ fn write_transitions(
     // The last one of each alarm, and how many there are.
     let mut updates: BTreeMap<AlarmId, (&Transition, usize)> = BTreeMap::new();
     for transition in transitions {
-        if transition.kind == TransitionKind::Updated {
+        if let TransitionKind::Updated { times } = transition.kind {
             let (last, count) = updates.entry(transition.alarm).or_insert((transition, 0));
-            (*last, *count) = (transition, *count + 1);
+            (*last, *count) = (transition, *count + times as usize);
             continue;
         }
         if let Some((last, count)) = updates.remove(&transition.alarm) {
@@ -149,7 +149,7 @@ fn change_alarm(sql: &Connection, transition: &Transition) -> Result<bool, Alarm
     let by = transition.by.as_deref();
     let changed = match &transition.kind {
         TransitionKind::Raised => return raise(sql, transition),
-        TransitionKind::Updated => return Ok(false),
+        TransitionKind::Updated { .. } => return Ok(false),
         TransitionKind::SeverityChanged { .. } => {
             return change_severity(sql, transition);
         }

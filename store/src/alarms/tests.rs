@@ -66,12 +66,12 @@ async fn updates_of_alarms_in_turns_are_counted_each_for_its_own() {
     let all = vec![
         of(1, 8, TransitionKind::Raised),
         of(2, 9, TransitionKind::Raised),
-        of(3, 8, TransitionKind::Updated),
-        of(4, 9, TransitionKind::Updated),
-        of(5, 8, TransitionKind::Updated),
+        of(3, 8, TransitionKind::Updated { times: 1 }),
+        of(4, 9, TransitionKind::Updated { times: 1 }),
+        of(5, 8, TransitionKind::Updated { times: 1 }),
         of(6, 8, rise),
-        of(7, 8, TransitionKind::Updated),
-        of(8, 9, TransitionKind::Updated),
+        of(7, 8, TransitionKind::Updated { times: 1 }),
+        of(8, 9, TransitionKind::Updated { times: 1 }),
         of(9, 9, end),
     ];
     store.commit(Arc::new(stretch(&claim, 0, 5, all))).await.unwrap();
@@ -95,8 +95,8 @@ async fn an_alarm_keeps_its_raise_its_peak_and_its_end() {
     let all = vec![
         transition(1, 9, 10, TransitionKind::Raised),
         peak,
-        transition(3, 9, 30, TransitionKind::Updated),
-        transition(4, 9, 31, TransitionKind::Updated),
+        transition(3, 9, 30, TransitionKind::Updated { times: 1 }),
+        transition(4, 9, 31, TransitionKind::Updated { times: 1 }),
         transition(5, 9, 40, end),
         transition(6, 9, 50, TransitionKind::Acknowledged),
         transition(7, 9, 51, TransitionKind::Acknowledged),

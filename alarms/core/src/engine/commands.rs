@@ -11,7 +11,7 @@ use schema::{
 
 use super::directory::DeviceText;
 use super::scene::{Scene, Trigger};
-use super::state::{self, Active, Flaps, RuleCount, RuleState};
+use super::state::{self, Active, Flaps, RuleCount, RuleState, UNTOLD};
 use super::tenant_alarms::Said;
 use super::world::{GONE, LocationText};
 use super::{Engine, Profile};
@@ -339,6 +339,7 @@ fn do_to(
     if !deed.change(alarm) {
         return;
     }
+    alarm.updated_in = UNTOLD;
     let trigger = Trigger::change(deed.cause, deed.at.0);
     let mut transition = scene.transition(alarm, kind, deed.at.0, trigger);
     deed.sign(&mut transition);

@@ -7,7 +7,7 @@ use schema::{ClearReason, Severity, SuppressReason, TransitionKind};
 
 use super::condition::Verdict;
 use super::scene::{Scene, Trigger};
-use super::state::{Flaps, On, RuleCount, RuleState};
+use super::state::{Flaps, On, RuleCount, RuleState, UNTOLD};
 use crate::program::Shift;
 
 /// What a round of raise conditions came to.
@@ -289,7 +289,7 @@ impl Scene<'_> {
                 out.push(transition);
             }
             Decision::Severity => self.tell_severity(state, at, trigger, out),
-            Decision::Again => self.emit(state, TransitionKind::Updated, at, trigger, out),
+            Decision::Again => self.update_again(state, at, trigger, out),
             Decision::Off(reason) => {
                 self.emit(state, TransitionKind::Cleared { reason }, at, trigger, out);
                 self.forget(state, count, at, trigger, out);
@@ -337,7 +337,7 @@ impl Scene<'_> {
                 self.tell_severity(state, at, trigger, out);
             }
             (Some(_), Decision::Again | Decision::On) => {
-                self.emit(state, TransitionKind::Updated, at, trigger, out);
+                self.update_again(state, at, trigger, out);
             }
             (Some(_), _) => {}
         }
@@ -356,15 +356,31 @@ impl Scene<'_> {
         }
     }
 
+    /// The alarm is true again.
+    fn update_again(&self, state: &mut RuleState, at: i64, trigger: Trigger, out: &mut Out) {
+        let Some(alarm) = &mut state.alarm else { return };
+        if self.world.gathers_updates
+            && let Some(last) = out.get_mut(alarm.updated_in as usize)
+            && let TransitionKind::Updated { times } = last.kind
+            && last.alarm == alarm.id
+        {
+            self.update(last, times.saturating_add(1), at, trigger);
+            return;
+        }
+        alarm.updated_in = u32::try_from(out.len()).unwrap_or(UNTOLD);
+        out.push(self.transition(alarm, TransitionKind::Updated { times: 1 }, at, trigger));
+    }
+
     fn emit(
         &self,
-        state: &RuleState,
+        state: &mut RuleState,
         kind: TransitionKind,
         at: i64,
         trigger: Trigger,
         out: &mut Out,
     ) {
-        if let Some(alarm) = &state.alarm {
+        if let Some(alarm) = &mut state.alarm {
+            alarm.updated_in = UNTOLD;
             out.push(self.transition(alarm, kind, at, trigger));
         }
     }

@@ -37,6 +37,7 @@ impl Engine {
         }
         world.rebuild_index();
         world.partition = self.options.partition;
+        world.gathers_updates = self.options.gathers_updates;
         self.world = world;
         for index in 0..u32::try_from(self.world.devices.len()).unwrap_or(u32::MAX) {
             let id = self.world.device(index).id;

@@ -7,7 +7,7 @@ use schema::{
     TransitionKind,
 };
 
-use super::state::{Active, RuleState};
+use super::state::{Active, RuleState, UNTOLD};
 use super::world::{Device, Keys, World};
 use crate::identity;
 use crate::limits::{LIMIT_KEY_PREFIX, MAX_VALUES_BYTES};
@@ -103,14 +103,20 @@ impl<'a> Scene<'a> {
 
     #[inline]
     pub fn last(&self, key: &KeyRef) -> Option<(&'a Scalar, i64)> {
-        let device = match &key.device {
+        self.last_of(key.device.as_deref(), key.key)
+    }
+
+    /// Of a device of the same location, or of the rule's own.
+    #[inline]
+    fn last_of(&self, device: Option<&str>, key: u32) -> Option<(&'a Scalar, i64)> {
+        let device = match device {
             None => self.own,
             Some(name) => {
                 let named = &self.world.location_of(self.device).named;
                 self.world.device(*named.get(name)?)
             }
         };
-        let cell = device.cell(key.key)?;
+        let cell = device.cell(key)?;
         Some((&cell.value, cell.at))
     }
 
@@ -229,26 +235,44 @@ impl<'a> Scene<'a> {
             cause: trigger.cause,
             by: None,
             provenance: None,
-            description: self.describe(alarm.severity),
+            description: self.described(alarm.severity),
             values: self.values(),
         }
     }
 
+    /// Makes the alarm's last `updated` transition tell of this time too, in the
+    /// memory that it has.
+    pub fn update(&self, last: &mut Transition, times: u32, at: i64, trigger: Trigger) {
+        last.kind = TransitionKind::Updated { times };
+        (last.at, last.received_at) = (TimestampMs(at), TimestampMs(trigger.received_at));
+        last.cause = trigger.cause;
+        last.description.clear();
+        self.describe(last.severity, &mut last.description);
+        last.values.clear();
+        last.values.extend(self.known_values());
+    }
+
     /// The values of the rule's keys, as far as they have room.
     fn values(&self) -> Vec<(Arc<str>, serde_json::Value)> {
+        let mut values = Vec::with_capacity(self.rule.keys.len());
+        values.extend(self.known_values());
+        values
+    }
+
+    fn known_values(&self) -> impl Iterator<Item = (Arc<str>, serde_json::Value)> {
         let mut room = MAX_VALUES_BYTES;
         let known = self.rule.keys.iter().filter_map(|key| Some((key, self.last(key)?.0)));
-        let fitting = known.map_while(|(key, value)| {
+        known.map_while(move |(key, value)| {
             room = room.checked_sub(key.name.len() + value.bytes())?;
             Some((key.name.clone(), value.to_json()))
-        });
-        fitting.collect()
+        })
     }
 
     /// The raising transition and its alarm.
     pub fn raise(&self, severity: Severity, at: i64, trigger: Trigger) -> (Active, Transition) {
         let id = AlarmId(0);
-        let mut alarm = Active { id, severity, acknowledged: false, shelved_until: None };
+        let mut alarm =
+            Active { id, severity, acknowledged: false, shelved_until: None, updated_in: UNTOLD };
         let mut transition = self.transition(&alarm, TransitionKind::Raised, at, trigger);
         alarm.id = identity::alarm_id(transition.id);
         transition.alarm = alarm.id;
@@ -301,26 +325,34 @@ impl<'a> Scene<'a> {
         }
     }
 
-    fn describe(&self, severity: Severity) -> String {
-        let device = self.world.device(self.device);
-        self.rule.description.fill(|name| match name {
-            "device" => Some(device.name.to_string()),
-            "location" => Some(self.world.location_of(self.device).name.to_string()),
-            "rule" => Some(self.rule.id.key.to_string()),
-            "severity" => Some(severity.to_string()),
-            key => self.value_text(key),
-        })
+    fn described(&self, severity: Severity) -> String {
+        let mut text = String::new();
+        self.describe(severity, &mut text);
+        text
     }
 
-    fn value_text(&self, written: &str) -> Option<String> {
+    /// Writes the rule's description with its values behind `text`, which is empty.
+    fn describe(&self, severity: Severity, text: &mut String) {
+        self.rule.description.fill(text, |name, text| {
+            match name {
+                "device" => text.push_str(&self.own.name),
+                "location" => text.push_str(&self.world.location_of(self.device).name),
+                "rule" => text.push_str(&self.rule.id.key),
+                "severity" => text.push_str(severity.as_str()),
+                key => self.write_value(key, text)?,
+            }
+            Some(())
+        });
+    }
+
+    /// Writes the last value of `key` or `device/key`; none where there is none.
+    fn write_value(&self, written: &str, text: &mut String) -> Option<()> {
         let (device, key) = match written.split_once('/') {
-            Some((device, key)) => (Some(Arc::from(device)), key),
+            Some((device, key)) => (Some(device), key),
             None => (None, written),
         };
-        let key = KeyRef { device, key: self.keys.find(key)?, name: written.into() };
-        Some(match self.last(&key)?.0.to_json() {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
-        })
+        let (value, _) = self.last_of(device, self.keys.find(key)?)?;
+        value.write_text(text);
+        Some(())
     }
 }

@@ -58,6 +58,17 @@ pub(crate) struct Active {
     pub severity: Severity,
     pub acknowledged: bool,
     pub shelved_until: Option<TimestampMs>,
+    /// Where its last `updated` transition was put, if nothing was told since. It
+    /// may be taken by now, so whoever goes there looks whether it is the one.
+    #[serde(skip, default = "untold")]
+    pub updated_in: u32,
+}
+
+/// No place among transitions.
+pub(crate) const UNTOLD: u32 = u32::MAX;
+
+fn untold() -> u32 {
+    UNTOLD
 }
 
 /// The rule's own view of being active; differs from [`Active`] only while

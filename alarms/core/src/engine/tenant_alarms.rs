@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::commands::Deed;
-use super::state::Active;
+use super::state::{Active, UNTOLD};
 use crate::identity;
 use crate::limits::MAX_VALUES_BYTES;
 use crate::program::cut_description;
@@ -119,7 +119,7 @@ impl Engine {
                 alarm.describe(said);
                 let from = std::mem::replace(&mut alarm.alarm.severity, said.severity);
                 let kind = match from == said.severity {
-                    true => TransitionKind::Updated,
+                    true => TransitionKind::Updated { times: 1 },
                     false => TransitionKind::SeverityChanged { from },
                 };
                 out.push(alarm.transition(said.tenant, kind, when));
@@ -206,6 +206,7 @@ fn raise(said: &Said<'_>, when: (TimestampMs, Cause)) -> (TenantAlarm, Transitio
             severity: said.severity,
             acknowledged: false,
             shelved_until: None,
+            updated_in: UNTOLD,
         },
         at: when.0.0,
         description: String::new(),

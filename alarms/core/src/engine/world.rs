@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::classes::Class;
 use super::state::Entry;
 use super::tenant_alarms::TenantAlarm;
-use super::{DeviceDescription, KeyIndex};
+use super::{DeviceDescription, EngineOptions, KeyIndex};
 use crate::map::Map;
 use crate::program::Zones;
 use crate::value::Scalar;
@@ -305,15 +305,19 @@ pub(crate) struct World {
     /// Of the engine, where there are several.
     #[serde(skip)]
     pub partition: Option<schema::PartitionId>,
+    /// Of the engine's options.
+    #[serde(skip)]
+    pub gathers_updates: bool,
 }
 
 /// Stands where a device is gone; the directory gives no document this id.
 pub(crate) const GONE: DeviceId = DeviceId(0);
 
 impl World {
-    /// An empty one of this partition.
-    pub fn in_partition(partition: Option<schema::PartitionId>) -> Self {
-        Self { partition, ..Self::default() }
+    /// An empty one.
+    pub fn with(options: &EngineOptions) -> Self {
+        let EngineOptions { partition, gathers_updates, .. } = *options;
+        Self { partition, gathers_updates, ..Self::default() }
     }
 
     pub fn of(devices: Vec<Device>, locations: Vec<Location>, tenants: Vec<Tenant>) -> Self {

@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
                 self.open.remove(&key);
             }
             TransitionKind::Raised
-            | TransitionKind::Updated
+            | TransitionKind::Updated { .. }
             | TransitionKind::Suppressed { .. }
             | TransitionKind::Commented { .. }
             | TransitionKind::Assigned { .. } => {}

@@ -154,7 +154,10 @@ pub(crate) struct World {
 impl World {
     pub(super) fn new(setup: &Arc<Setup>) -> Result<Self, String> {
         let mut world = Self {
-            engine: Engine::new(EngineOptions { grace_ms: setup.grace_ms, partition: None }),
+            engine: Engine::new(EngineOptions {
+                grace_ms: setup.grace_ms,
+                ..EngineOptions::default()
+            }),
             locations: setup.locations.iter().map(|line| (line.clone(), 1)).collect(),
             devices: Vec::new(),
             version: 1,
@@ -402,7 +405,7 @@ impl World {
     /// Goes on from a snapshot, which must say the same again.
     pub fn restart(&mut self) -> Result<(), String> {
         let bytes = self.engine.snapshot();
-        let options = EngineOptions { grace_ms: self.setup.grace_ms, partition: None };
+        let options = EngineOptions { grace_ms: self.setup.grace_ms, ..EngineOptions::default() };
         let restored =
             Engine::restore(options, &bytes).map_err(|error: RestoreError| error.to_string())?;
         if restored.snapshot() != bytes {

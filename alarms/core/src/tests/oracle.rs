@@ -18,12 +18,14 @@ use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use schema::{AlarmProfile, Transition};
+use schema::{AlarmProfile, Transition, TransitionKind};
 
 use drive::{Driven, told};
 use naive::{Naive, Told};
 use random::{DEVICES, Flavour};
 use steps::{Step, random_case};
+
+use crate::EngineOptions;
 
 /// Cases of the normal test run; `ALARM_ORACLE_CASES` sets another number at
 /// compile time, because the core reads no environment.
@@ -94,10 +96,46 @@ fn restart_at(seed: u64, cuts: &[usize], whole: &[Vec<Transition>]) {
     }
 }
 
+/// Puts `updated` transitions together as an engine does that gathers them: one
+/// that follows another of its alarm takes its place, and leaves its id.
+fn gather(gathered: &mut Vec<Transition>, new: &[Transition]) {
+    for transition in new {
+        let last = gathered.iter_mut().rfind(|last| last.alarm == transition.alarm);
+        match (last, &transition.kind) {
+            (Some(last), TransitionKind::Updated { times: 1 })
+                if matches!(last.kind, TransitionKind::Updated { .. }) =>
+            {
+                let TransitionKind::Updated { times } = last.kind else { continue };
+                let kind = TransitionKind::Updated { times: times + 1 };
+                *last = Transition { id: last.id, kind, ..transition.clone() };
+            }
+            _ => gathered.push(transition.clone()),
+        }
+    }
+}
+
+/// An engine that gathers updates tells the same, whenever what it told is taken.
+fn gathers_the_same(seed: u64, whole: &[Vec<Transition>]) {
+    let (mut rng, flavour, profile, steps) = make(seed);
+    let options = EngineOptions { gathers_updates: true, ..EngineOptions::default() };
+    let mut driven = Driven::with(options, &profile, &DEVICES[..flavour.devices]);
+    let (mut out, mut expected) = (Vec::new(), Vec::new());
+    for (place, step) in steps.iter().enumerate() {
+        driven.step_into(step, &mut out);
+        gather(&mut expected, &whole[place]);
+        assert_eq!(out, expected, "seed {seed}, step {place}");
+        if rng.random_ratio(1, 8) {
+            out.clear();
+            expected.clear();
+        }
+    }
+}
+
 /// Runs one case, and again from snapshots: from each alone where it is short,
 /// else sometimes from all of them and from one.
 fn case(seed: u64, kinds: &mut BTreeMap<&'static str, u64>) {
     let whole = compare(seed);
+    gathers_the_same(seed, &whole);
     let (mut rng, ..) = make(seed);
     if whole.len() <= 10 {
         (0..whole.len()).for_each(|cut| restart_at(seed, &[cut], &whole));

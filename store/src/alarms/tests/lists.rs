@@ -195,7 +195,7 @@ async fn the_kinds_of_an_alarm_s_events_are_those_that_are_written() {
     let (store, claim) = filled(dir.path(), 1).await;
     let until = TimestampMs(1 << 50);
     let deeds = [
-        TransitionKind::Updated,
+        TransitionKind::Updated { times: 1 },
         TransitionKind::SeverityChanged { from: Severity::Minor },
         TransitionKind::Acknowledged,
         TransitionKind::Unacknowledged,

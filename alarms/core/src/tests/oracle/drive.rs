@@ -44,7 +44,11 @@ fn value(json: &Json) -> Value<'_> {
 
 impl Driven {
     pub fn new(profile: &AlarmProfile, names: &[&str]) -> Self {
-        let mut engine = Engine::new(EngineOptions::default());
+        Self::with(EngineOptions::default(), profile, names)
+    }
+
+    pub fn with(options: EngineOptions, profile: &AlarmProfile, names: &[&str]) -> Self {
+        let mut engine = Engine::new(options);
         let devices = names.iter().zip(1..).map(|(name, id)| {
             engine.meet(&DeviceDescription {
                 device: DeviceId(id),
@@ -67,9 +71,16 @@ impl Driven {
     }
 
     pub fn step(&mut self, step: &Step) -> Vec<Transition> {
+        let mut out = Vec::new();
+        self.step_into(step, &mut out);
+        out
+    }
+
+    /// Takes a step; `out` may hold what came of earlier ones.
+    pub fn step_into(&mut self, step: &Step, out: &mut Vec<Transition>) {
         self.position += 1;
         let cause = Cause::Record { position: Position(self.position), row: 0 };
-        let mut out = Vec::new();
+        let before = out.len();
         match step {
             Step::Message { device, at, received, values } => {
                 let values: Vec<_> =
@@ -77,7 +88,7 @@ impl Driven {
                 let device = self.devices[*device];
                 let (at, received_at) = (time(*at), time(*received));
                 let group = Readings { device, at, received_at, cause, values: &values };
-                self.engine.readings(&group, &mut out);
+                self.engine.readings(&group, out);
             }
             Step::Attribute { scope, key, value: json, at } => match scope {
                 Scope::Shared(device) | Scope::Client(device) => {
@@ -85,13 +96,13 @@ impl Driven {
                     let shared = matches!(scope, Scope::Shared(_));
                     let (at, json) = (time(*at), json.as_ref().map(value));
                     let device = self.devices[*device];
-                    self.engine.attribute(device, shared, key, json, at, at, cause, &mut out);
+                    self.engine.attribute(device, shared, key, json, at, at, cause, out);
                 }
                 Scope::Location | Scope::Tenant => {
                     let location = matches!(scope, Scope::Location).then_some(LocationId(2));
                     let (key, value) = ((*key).to_owned(), json.clone());
                     let body = CommandBody::Attribute { location, key, value };
-                    self.command(*at, body, cause, &mut out);
+                    self.command(*at, body, cause, out);
                 }
             },
             Step::Do { device, rule, deed, at } => {
@@ -106,7 +117,7 @@ impl Driven {
                         provenance: None,
                         action: deed.action(),
                     };
-                    self.command(*at, body, cause, &mut out);
+                    self.command(*at, body, cause, out);
                 }
             }
             Step::Profile { document, at } => {
@@ -119,14 +130,13 @@ impl Driven {
                     }
                     None => CommandBody::ProfileDeleted { profile, version },
                 };
-                self.command(*at, body, cause, &mut out);
+                self.command(*at, body, cause, out);
             }
             Step::Clock { at } => {
-                self.engine.advance(time(*at), &mut out);
+                self.engine.advance(time(*at), out);
             }
         }
-        self.note(&out);
-        out
+        self.note(&out[before..]);
     }
 
     /// Keeps which alarms were raised, so that they can be found again.

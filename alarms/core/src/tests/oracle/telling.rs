@@ -67,7 +67,7 @@ impl Naive {
                 }
                 (Some(_), _) if on != told => self.tell_severity(device, rule, at),
                 (Some(_), Decision::Again | Decision::On) => {
-                    self.tell(device, &rule.key, at, TransitionKind::Updated);
+                    self.tell(device, &rule.key, at, TransitionKind::Updated { times: 1 });
                 }
                 (Some(_), _) => {}
             },
@@ -88,7 +88,9 @@ impl Naive {
                 self.tell(device, &rule.key, at, TransitionKind::Raised);
             }
             Decision::Severity => self.tell_severity(device, rule, at),
-            Decision::Again => self.tell(device, &rule.key, at, TransitionKind::Updated),
+            Decision::Again => {
+                self.tell(device, &rule.key, at, TransitionKind::Updated { times: 1 })
+            }
             Decision::Off(reason) => {
                 self.tell(device, &rule.key, at, TransitionKind::Cleared { reason });
                 self.forget(device, rule, at);

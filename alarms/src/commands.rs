@@ -12,7 +12,7 @@ mod system;
 mod tenant;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use alarm_core::{Report, check, parse_toml};
 use journal::{AppendError, Journal};
@@ -27,6 +27,7 @@ use store::alarms::{
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
+use crate::clock::now;
 use crate::workers::Progress;
 
 pub use many::{MAX_ACTED_ALARMS, ManyOutcome};
@@ -89,11 +90,6 @@ pub struct AlarmCommands {
     progress: Arc<[watch::Receiver<Progress>]>,
     /// Deliveries go one after another, so that versions keep their order.
     delivering: Arc<Mutex<()>>,
-}
-
-fn now() -> TimestampMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn saved(profile: &ProfileVersion, body: &[u8]) -> Result<Command, String> {
@@ -240,9 +236,7 @@ impl AlarmCommands {
         self.wait(partition, position).await
     }
 
-    /// The partition of a location, or of the alarms of a whole tenant. Those of
-    /// its limits may be in others, but nothing that comes here asks for their
-    /// state.
+    /// The partition of a location, or of the alarms of a whole tenant.
     fn partition_of(&self, tenant: TenantId, location: Option<LocationId>) -> PartitionId {
         let partitions = self.journal.partitions();
         match location {

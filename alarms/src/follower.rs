@@ -12,7 +12,7 @@ use std::time::Duration;
 use journal::{AppendError, Journal};
 use prometheus::IntCounter;
 use schema::{
-    Command, CommandBody, DeviceId, DocumentKind, LocationId, PartitionId, TenantId, TimestampMs,
+    Command, CommandBody, DeviceId, DocumentKind, LocationId, PartitionId, TenantId,
     encode_commands, partition_of,
 };
 use store::alarms::AlarmStoreError;
@@ -20,6 +20,7 @@ use store::{AlarmStore, Change, Directory, ListQuery, SqlError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use crate::clock::now;
 use crate::commands::{AlarmCommands, CommandError};
 
 /// The follower's name beside its place.
@@ -250,10 +251,4 @@ impl Follower {
 struct Place {
     sequence: u64,
     stored: u64,
-}
-
-fn now() -> TimestampMs {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let ms = since.unwrap_or_default().as_millis();
-    TimestampMs(i64::try_from(ms).unwrap_or(i64::MAX))
 }

@@ -13,8 +13,10 @@
 mod apply;
 mod audience;
 pub mod backtest;
+mod clock;
 mod commands;
 mod follower;
+mod limits;
 mod metrics;
 mod partition;
 mod workers;

@@ -1,17 +1,19 @@
 //! The owner of one partition: takes it over, replays, and goes on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use alarm_core::{Engine, EngineOptions, RestoreError, Tally};
 use journal::{Entry, Journal, ReadError, Reader};
-use schema::{Cause, PartitionId, Position, TimestampMs, Transition, TransitionKind};
+use schema::{Cause, PartitionId, Position, Transition, TransitionKind};
 use store::alarms::{Claim, Commit, NewNotice, Tick};
 use store::{AlarmStore, Directory};
 use tokio::sync::watch;
 
 use crate::apply::{Acquaintance, ApplyError, apply};
 use crate::audience::Audience;
+use crate::clock::now;
+use crate::limits::TenantLimits;
 use crate::metrics::PartitionMetrics;
 use crate::workers::{AlarmOptions, Progress};
 
@@ -86,6 +88,7 @@ struct Owned {
     rows_since_snapshot: u64,
     /// Somebody may wait for the position.
     awaited: bool,
+    limits: TenantLimits,
 }
 
 impl Owned {
@@ -97,11 +100,6 @@ impl Owned {
             new.iter().any(|new| !matches!(new.kind, TransitionKind::Updated { .. }));
         self.looked_at = self.transitions.len();
     }
-}
-
-fn now() -> TimestampMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl PartitionWorker {
@@ -121,6 +119,7 @@ impl PartitionWorker {
     async fn own(&mut self) -> Result<(), StopReason> {
         let claim = self.claim().await?;
         let Some((mut owned, mut reader)) = self.take_over(claim).await? else { return Ok(()) };
+        owned.limits.begin(&mut owned.engine);
         self.publish(&mut owned);
         while !*self.stopping.borrow() {
             let mut records = 0;
@@ -135,6 +134,9 @@ impl PartitionWorker {
             owned.look_at_new();
             if self.is_commit_due(&owned) {
                 self.commit(&mut owned).await?;
+            }
+            if owned.limits.due() <= tokio::time::Instant::now() {
+                owned.limits.look(&owned.engine).await;
             }
             if records > 0 {
                 // Other partitions share the threads.
@@ -202,6 +204,7 @@ impl PartitionWorker {
             snapshot_took: Duration::ZERO,
             rows_since_snapshot: 0,
             awaited: false,
+            limits: TenantLimits::new(self.journal.clone(), self.store.clone()),
         };
         let mut ticks = claim.ticks.iter().peekable();
         loop {
@@ -260,7 +263,9 @@ impl PartitionWorker {
         let until_due = owned.engine.next_deadline().map_or(idle, |due| {
             Duration::from_millis(u64::try_from(due.0.saturating_sub(now().0)).unwrap_or(0))
         });
-        longest.min(until_due).max(Duration::from_millis(1))
+        let until_limits =
+            owned.limits.due().saturating_duration_since(tokio::time::Instant::now());
+        longest.min(until_due).min(until_limits).max(Duration::from_millis(1))
     }
 
     fn is_commit_due(&self, owned: &Owned) -> bool {
@@ -331,6 +336,7 @@ impl PartitionWorker {
             owned.rows_since_snapshot = 0;
             self.journal.hold(READER_NAME, self.partition, stretch.next);
         }
+        owned.limits.note(&mut owned.engine, &stretch.transitions);
         self.count(&stretch.transitions);
         self.publish(owned);
         Ok(())

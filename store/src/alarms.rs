@@ -58,6 +58,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/migrations/embedded/alarms/0005-events-by-tenant.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0006-profile-rules.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0007-notifications.sql"),
+    include_str!("../../schema/migrations/embedded/alarms/0008-uncleared-by-rule.sql"),
 ];
 
 /// The most items of one answer: one more than a page of the API has, so that it

@@ -16,6 +16,7 @@ mod directory;
 mod evaluate;
 mod intake;
 mod lifecycle;
+mod limit;
 mod restore;
 mod scene;
 mod state;
@@ -33,12 +34,15 @@ use schema::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use state::{Active, Entry, Flaps, On, RuleCount as StoredCount, RuleState};
+pub(crate) use limit::RuleCount as StoredCount;
+pub use limit::{LIMIT_ALARM_VALUE, LimitStanding, limit_alarm_key, limit_alarm_text};
+pub(crate) use state::{Active, Entry, Flaps, On, RuleState};
 pub(crate) use world::{Cell, Device, Held, Keys, Location, Tenant, World};
 
 use crate::limits::DEFAULT_GRACE_MS;
 use crate::program::{Rule, Touch, Zones};
-use state::{RuleCount, States};
+use limit::RuleCount;
+use state::States;
 
 /// A device's place in its engine; stable for the engine's life and across
 /// snapshots.
@@ -75,8 +79,8 @@ pub struct DeviceDescription {
 pub struct EngineOptions {
     /// How long a device must be silent before its deadlines fire by the clock.
     pub grace_ms: i64,
-    /// Where there are several engines: which one this is. It stands in the
-    /// rule of the alarm that says that a limit is reached here.
+    /// Where there are several engines: which one this is. Such a one does not
+    /// tell by itself that a limit of alarms is reached, since it is the tenant's.
     pub partition: Option<schema::PartitionId>,
     /// Whether an alarm that is true again changes its last `updated` transition,
     /// as long as the caller has not taken it and nothing else was told of the
@@ -150,6 +154,8 @@ pub struct Engine {
     pub(crate) profiles: BTreeMap<ProfileId, Profile>,
     pub(crate) rules: Vec<Option<Rule>>,
     pub(crate) counts: Vec<RuleCount>,
+    /// Rules that have begun to refuse, until somebody asks.
+    refused: Vec<u32>,
     pub(crate) world: World,
     pub(crate) states: States,
     device_index: DeviceMap<Place>,
@@ -175,6 +181,7 @@ impl Engine {
             profiles: BTreeMap::new(),
             rules: Vec::new(),
             counts: Vec::new(),
+            refused: Vec::new(),
             world: World::with(&options),
             states: States::default(),
             device_index: DeviceMap::default(),

@@ -20,7 +20,8 @@ mod snapshot;
 mod value;
 
 pub use engine::{
-    DeviceDescription, DeviceIndex, Engine, EngineOptions, KeyIndex, Readings, Tally,
+    DeviceDescription, DeviceIndex, Engine, EngineOptions, KeyIndex, LIMIT_ALARM_VALUE,
+    LimitStanding, Readings, Tally, limit_alarm_key, limit_alarm_text,
 };
 pub use program::{Problem, Report, check, parse_toml};
 pub use snapshot::RestoreError;

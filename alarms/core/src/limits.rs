@@ -56,8 +56,8 @@ pub const MAX_LATENESS_MS: i64 = 24 * 3_600_000;
 /// the earliest is evaluated before its time, and counted.
 pub const MAX_HELD: usize = 10_000;
 
-/// Active alarms of one rule that a partition has of a tenant, where the rule
-/// sets no `max_active`.
+/// Active alarms of one rule that a tenant has at most, where the rule sets no
+/// `max_active`.
 pub const DEFAULT_MAX_ACTIVE: u32 = 100_000;
 
 /// With this begins the rule's key of the alarm that says that a limit of alarms

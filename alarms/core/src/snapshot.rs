@@ -12,6 +12,7 @@ mod version_1;
 mod version_2;
 mod version_3;
 mod version_4;
+mod version_5;
 
 use std::sync::Arc;
 
@@ -19,11 +20,12 @@ use schema::{AlarmProfile, ProfileId, TenantId};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, EngineOptions, Profile, RuleState, World};
+use crate::engine::{Engine, EngineOptions, Profile, RuleState, StoredCount, World};
 use crate::program;
+use version_5::Count5;
 
 /// The version of the format; part of stored data.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 /// Why a snapshot can't be taken back. It came from our own store, so each of
 /// these stops the partition and wants a person.
@@ -46,22 +48,22 @@ pub enum RestoreError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored<W, S> {
-    head: Head,
+struct Stored<W, S, C = StoredCount> {
+    head: Head<C>,
     world: W,
     /// In the order of devices and their entries.
     states: S,
 }
 
-/// What is the same in all versions.
+/// What is the same in all versions but for the rules' counts.
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct Head<C = StoredCount> {
     clock: i64,
     keys: Vec<Arc<str>>,
     profiles: Vec<StoredProfile>,
     /// How many places for rules there are, those of gone rules included.
     rule_places: usize,
-    counts: Vec<crate::engine::StoredCount>,
+    counts: Vec<C>,
 }
 
 /// An engine's states where they are: there may be millions.
@@ -136,35 +138,37 @@ impl Engine {
         if crc32c::crc32c(framed) != u32::from_le_bytes(*checksum) {
             return Err(RestoreError::Checksum);
         }
-        if *version == 1 {
-            let stored: version_1::Stored = postcard::from_bytes(body)?;
-            let mut engine = Self::begin(options, stored.head)?;
-            let states = stored.states.into_iter().map(|state| state.upgrade(&engine));
-            let states = states.collect::<Result<Vec<_>, _>>()?;
-            engine.restore_world(stored.world.upgrade(), states)?;
-            return Ok(engine);
+        match *version {
+            1 => {
+                let stored: version_1::Stored = postcard::from_bytes(body)?;
+                let mut engine = Self::begin(options, stored.head.upgrade())?;
+                let states = stored.states.into_iter().map(|state| state.upgrade(&engine));
+                let states = states.collect::<Result<Vec<_>, _>>()?;
+                engine.restore_world(stored.world.upgrade(), states)?;
+                Ok(engine)
+            }
+            2 => Self::restore_older::<version_2::World2>(options, body, |it| it.upgrade()),
+            3 => Self::restore_older::<version_3::World3>(options, body, |it| it.upgrade()),
+            4 => Self::restore_older::<version_4::World4>(options, body, |it| it.upgrade()),
+            5 => Self::restore_older::<World>(options, body, |it| it),
+            _ => {
+                let stored: Stored<World, Vec<RuleState>> = postcard::from_bytes(body)?;
+                let mut engine = Self::begin(options, stored.head)?;
+                engine.restore_world(stored.world, stored.states)?;
+                Ok(engine)
+            }
         }
-        if *version == 2 {
-            let stored: Stored<version_2::World2, Vec<RuleState>> = postcard::from_bytes(body)?;
-            let mut engine = Self::begin(options, stored.head)?;
-            engine.restore_world(stored.world.upgrade(), stored.states)?;
-            return Ok(engine);
-        }
-        if *version == 3 {
-            let stored: Stored<version_3::World3, Vec<RuleState>> = postcard::from_bytes(body)?;
-            let mut engine = Self::begin(options, stored.head)?;
-            engine.restore_world(stored.world.upgrade(), stored.states)?;
-            return Ok(engine);
-        }
-        if *version == 4 {
-            let stored: Stored<version_4::World4, Vec<RuleState>> = postcard::from_bytes(body)?;
-            let mut engine = Self::begin(options, stored.head)?;
-            engine.restore_world(stored.world.upgrade(), stored.states)?;
-            return Ok(engine);
-        }
-        let stored: Stored<World, Vec<RuleState>> = postcard::from_bytes(body)?;
-        let mut engine = Self::begin(options, stored.head)?;
-        engine.restore_world(stored.world, stored.states)?;
+    }
+
+    /// From a version of which states are as they are now.
+    fn restore_older<W: serde::de::DeserializeOwned>(
+        options: EngineOptions,
+        body: &[u8],
+        upgrade: impl FnOnce(W) -> World,
+    ) -> Result<Self, RestoreError> {
+        let stored: Stored<W, Vec<RuleState>, Count5> = postcard::from_bytes(body)?;
+        let mut engine = Self::begin(options, stored.head.upgrade())?;
+        engine.restore_world(upgrade(stored.world), stored.states)?;
         Ok(engine)
     }
 

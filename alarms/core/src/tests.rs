@@ -10,3 +10,4 @@ mod oracle;
 mod profiles;
 mod snapshots;
 mod tenant_alarms;
+mod tenant_limit;

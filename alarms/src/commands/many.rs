@@ -11,7 +11,8 @@ use schema::{
 use store::alarms::{AlarmPlace, AlarmQuery, EventQuery};
 use tokio::time::Instant;
 
-use super::{AlarmCommands, CommandError, EFFECT_TIMEOUT, deed, now};
+use super::{AlarmCommands, CommandError, EFFECT_TIMEOUT, deed};
+use crate::clock::now;
 
 /// The most alarms that one call acts on.
 pub const MAX_ACTED_ALARMS: usize = 10_000;

@@ -11,7 +11,8 @@ use schema::{
 };
 use store::alarms::{AlarmStoreError, ProfileChange};
 
-use super::{AlarmCommands, CommandError, deleted, now, saved};
+use super::{AlarmCommands, CommandError, deleted, saved};
+use crate::clock::now;
 
 impl AlarmCommands {
     /// Sees to it that the tenant's system alarms are as its settings say, or

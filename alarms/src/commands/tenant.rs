@@ -9,7 +9,8 @@ use schema::{
     home_partition_of,
 };
 
-use super::{AlarmCommands, CommandError, now};
+use super::{AlarmCommands, CommandError};
+use crate::clock::now;
 
 impl AlarmCommands {
     /// Raises, updates or clears an alarm of the tenant as a whole, and returns

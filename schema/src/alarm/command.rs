@@ -50,6 +50,12 @@ pub enum CommandBody {
         /// JSON scalars, in the order in which they are shown.
         values: Vec<(Arc<str>, serde_json::Value)>,
     },
+    /// How many active alarms of a rule the tenant's other partitions have, which
+    /// count against its `max_active` too. It comes to one partition.
+    ActiveElsewhere {
+        rule: RuleId,
+        active: u32,
+    },
     /// A new or a changed profile; an older version than the one in force is ignored.
     ProfileSaved {
         profile: ProfileId,
@@ -114,6 +120,7 @@ impl CommandBody {
         match self {
             Self::Alarm { .. } => "alarm",
             Self::TenantAlarm { .. } => "tenant_alarm",
+            Self::ActiveElsewhere { .. } => "active_elsewhere",
             Self::ProfileSaved { .. } => "profile_saved",
             Self::ProfileDeleted { .. } => "profile_deleted",
             Self::Attribute { .. } => "attribute",
@@ -143,6 +150,14 @@ mod tests {
         let body: CommandBody = serde_json::from_str(text).unwrap();
         let CommandBody::TenantAlarm { values, .. } = &body else { panic!("a tenant's alarm") };
         assert_eq!((&*values[1].0, &values[1].1), ("tries", &3.into()));
+        assert_eq!(serde_json::to_string(&body).unwrap(), text);
+    }
+
+    #[test]
+    fn the_json_of_what_is_active_elsewhere_is_stable() {
+        let text = r#"{"kind":"active_elsewhere","rule":{"profile":3,"key":"hot"},"active":12}"#;
+        let body: CommandBody = serde_json::from_str(text).unwrap();
+        assert!(matches!(body, CommandBody::ActiveElsewhere { active: 12, .. }));
         assert_eq!(serde_json::to_string(&body).unwrap(), text);
     }
 

@@ -125,10 +125,8 @@ pub struct AlarmRule {
     /// Two readings further apart than a duration say nothing of the time between.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub gap_breaks_duration: bool,
-    /// The most active alarms of this rule that one partition has of the tenant;
-    /// past it a system alarm of the partition says so. A location lies in one
-    /// partition whole, and a tenant's locations in many, so all of the tenant
-    /// may have as many alarms for each partition.
+    /// The most active alarms of this rule that the tenant has; past it one system
+    /// alarm says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_active: Option<u32>,
     /// A rise in severity takes an acknowledgement back.

@@ -191,11 +191,10 @@ async fn list(
 /// Makes an alarm profile from TOML text. Answered once it is in force. It is for
 /// all devices of the tenant, or for those that are within all lists of its
 /// `applies_to`: `locations` (ids), `location_groups` (names, at most 256),
-/// `device_types` (names) and `devices` (ids). A rule's `max_active` counts in
-/// each partition by itself, in one of which a location lies whole. A profile has
-/// at most 1,000 rules and 64 patterns of `matches`, which may take 256 KiB each
-/// and 2 MiB together when compiled; a tenant has at most 200 profiles with 10,000
-/// rules in all.
+/// `device_types` (names) and `devices` (ids). A rule's `max_active` holds for the
+/// tenant. A profile has at most 1,000 rules and 64 patterns of `matches`, which
+/// may take 256 KiB each and 2 MiB together when compiled; a tenant has at most
+/// 200 profiles with 10,000 rules in all.
 #[utoipa::path(
     post,
     operation_id = "create_alarm_profile",

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::params_from_iter;
-use schema::{LocationId, Severity, TenantId};
+use rusqlite::{params, params_from_iter};
+use schema::{LocationId, RuleId, Severity, TenantId};
 
 use super::bounds::{Bounds, known_severity, number};
 use super::{AlarmStore, AlarmStoreError};
@@ -34,6 +34,31 @@ impl OpenCount {
 }
 
 impl AlarmStore {
+    /// How many alarms of one rule of a tenant are active at each location.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn active_of_rule(
+        &self,
+        tenant: TenantId,
+        rule: RuleId,
+    ) -> Result<Vec<(LocationId, u32)>, AlarmStoreError> {
+        self.read(move |sql| {
+            let mut statement = sql.prepare_cached(
+                "SELECT location, count(*) FROM alarms INDEXED BY alarms_uncleared
+                 WHERE tenant = ?1 AND profile = ?2 AND rule = ?3 AND active = 1
+                    AND location IS NOT NULL
+                 GROUP BY location",
+            )?;
+            let of_rule = params![number(tenant.0), number(rule.profile.0), &*rule.key];
+            let rows = statement.query_map(of_rule, |row| {
+                Ok((LocationId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Open alarms (active, or not acknowledged) of each location; those of a
     /// tenant as a whole have none.
     ///

@@ -10,8 +10,9 @@ use schema::{
 };
 
 use super::directory::DeviceText;
+use super::limit::RuleCount;
 use super::scene::{Scene, Trigger};
-use super::state::{self, Active, Flaps, RuleCount, RuleState, UNTOLD};
+use super::state::{self, Active, Flaps, RuleState, UNTOLD};
 use super::tenant_alarms::Said;
 use super::world::{GONE, LocationText};
 use super::{Engine, Profile};
@@ -79,6 +80,10 @@ impl Engine {
                 let (tenant, active, severity) = (command.tenant, *active, *severity);
                 let said = Said { tenant, key, active, severity, description, values };
                 self.tenant_alarm(&said, (command.at, cause), out);
+                Ok(())
+            }
+            CommandBody::ActiveElsewhere { rule, active } => {
+                self.set_elsewhere(rule, *active, (command.at, cause), out);
                 Ok(())
             }
             CommandBody::ProfileSaved { profile, version, body } => {

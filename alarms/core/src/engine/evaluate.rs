@@ -257,7 +257,11 @@ impl Engine {
             return;
         }
         let count = &mut self.counts[rule_index as usize];
+        let was_refusing = count.refusing;
         scene.round(rule_state, count, at, trigger, out);
+        if count.refusing && !was_refusing {
+            self.refused.push(rule_index);
+        }
         self.settle(index, rule_index, place);
     }
 

@@ -6,8 +6,9 @@
 use schema::{ClearReason, Severity, SuppressReason, TransitionKind};
 
 use super::condition::Verdict;
+use super::limit::RuleCount;
 use super::scene::{Scene, Trigger};
-use super::state::{Flaps, On, RuleCount, RuleState, UNTOLD};
+use super::state::{Flaps, On, RuleState, UNTOLD};
 use crate::program::Shift;
 
 /// What a round of raise conditions came to.
@@ -177,12 +178,7 @@ impl Scene<'_> {
             state.wake = state.wake.min(cleared_at.saturating_add(again));
             return Decision::Nothing;
         }
-        if state.alarm.is_none() && count.active >= self.rule.switches.max_active {
-            if count.limit.is_none() {
-                let transition = self.limit_transition(None, TransitionKind::Raised, at, trigger);
-                count.limit = Some(transition.alarm);
-                out.push(transition);
-            }
+        if state.alarm.is_none() && !count.admits(self.rule, self.world, at, trigger, out) {
             return Decision::Nothing;
         }
         let (clear_since, latched) = (None, false);
@@ -397,13 +393,6 @@ impl Scene<'_> {
         state.alarm = None;
         state.flaps.flapping = false;
         count.active = count.active.saturating_sub(1);
-        if let Some(limit) = count.limit
-            && count.active < self.rule.switches.max_active
-        {
-            count.limit = None;
-            let reason = ClearReason::Condition;
-            let kind = TransitionKind::Cleared { reason };
-            out.push(self.limit_transition(Some(limit), kind, at, trigger));
-        }
+        count.look_for_room(self.rule, self.world, at, trigger, out);
     }
 }

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use schema::{
-    AlarmId, Cause, LocationId, Originator, ProfileId, RuleId, Severity, TimestampMs, Transition,
-    TransitionKind,
-};
+use schema::{AlarmId, Cause, Originator, Severity, TimestampMs, Transition, TransitionKind};
 
 use super::state::{Active, RuleState, UNTOLD};
 use super::world::{Device, Keys, World};
 use crate::identity;
-use crate::limits::{LIMIT_KEY_PREFIX, MAX_VALUES_BYTES};
+use crate::limits::MAX_VALUES_BYTES;
 use crate::program::{
     Context, History, HistoryKind, Holds, KeyRef, Kind, Rule, Shift, Touch, Zones,
 };
@@ -277,52 +274,6 @@ impl<'a> Scene<'a> {
         alarm.id = identity::alarm_id(transition.id);
         transition.alarm = alarm.id;
         (alarm, transition)
-    }
-
-    /// A transition of the tenant's own alarm about this rule's limit. It is the
-    /// same alarm whichever device runs into it.
-    pub fn limit_transition(
-        &self,
-        alarm: Option<AlarmId>,
-        kind: TransitionKind,
-        at: i64,
-        trigger: Trigger,
-    ) -> Transition {
-        let originator = Originator::Tenant(self.rule.tenant);
-        let RuleId { profile, key } = &self.rule.id;
-        let key = match self.world.partition {
-            // Each engine counts for itself, and so each has an alarm of its own.
-            Some(partition) => format!("{LIMIT_KEY_PREFIX}{profile}/{key}/{partition}"),
-            None => format!("{LIMIT_KEY_PREFIX}{profile}/{key}"),
-        };
-        let rule = RuleId { profile: ProfileId::SYSTEM, key: key.into() };
-        let at = TimestampMs(at);
-        let id = identity::transition_id(originator, &rule, kind.as_str(), at, trigger.cause);
-        let limit = self.rule.switches.max_active;
-        let place = match self.world.partition {
-            Some(partition) => format!("partition {partition}"),
-            None => "the partition".to_owned(),
-        };
-        Transition {
-            id,
-            alarm: alarm.unwrap_or_else(|| identity::alarm_id(id)),
-            tenant: self.rule.tenant,
-            location: None::<LocationId>,
-            originator,
-            rule,
-            kind,
-            at,
-            received_at: TimestampMs(trigger.received_at),
-            severity: Severity::Major,
-            cause: trigger.cause,
-            by: None,
-            provenance: None,
-            description: format!(
-                "Rule {} has {limit} active alarms in {place}, its limit there; further ones of the locations in it are not raised until some are cleared",
-                self.rule.id.key
-            ),
-            values: vec![("max_active".into(), limit.into())],
-        }
     }
 
     fn described(&self, severity: Severity) -> String {

@@ -270,14 +270,6 @@ impl On {
     }
 }
 
-/// How many alarms of a rule are active, and the system alarm that says that no
-/// more are raised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RuleCount {
-    pub active: u32,
-    pub limit: Option<AlarmId>,
-}
-
 /// All states, in places that are used again with the memory that they have.
 #[derive(Debug, Default)]
 pub(crate) struct States {

@@ -472,7 +472,7 @@ impl<'a> Compiler<'a> {
             self.error(&format!("{path}.flapping"), written, "0 < low < high <= 100");
         }
         if rule.max_active == Some(0) {
-            self.error(&format!("{path}.max_active"), 0, "1 or more, for each partition");
+            self.error(&format!("{path}.max_active"), 0, "1 or more");
         }
         let auto_clear_after = rule
             .auto_clear_after

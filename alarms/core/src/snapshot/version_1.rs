@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::version_2::Location2;
 use super::version_4::Tenant4;
+use super::version_5::Count5;
 use super::{Head, RestoreError};
 use crate::engine::{Active, Cell, Device, Engine, Entry, Flaps, Held, On, RuleState, World};
 use crate::program::{Delta, History, HistoryKind, Rule};
@@ -16,7 +17,7 @@ use crate::value::Scalar;
 
 #[derive(Deserialize)]
 pub(super) struct Stored {
-    pub head: Head,
+    pub head: Head<Count5>,
     pub world: World1,
     pub states: Vec<State1>,
 }

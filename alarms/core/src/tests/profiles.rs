@@ -123,7 +123,7 @@ fn kinds_and_switches_are_checked() {
     for (rest, field, message) in [
         ("deadband = -1.0", "rules[0].deadband", "from 0 up"),
         ("flapping = { low = 50, high = 20 }", "rules[0].flapping", "low < high"),
-        ("max_active = 0", "rules[0].max_active", "1 or more, for each partition"),
+        ("max_active = 0", "rules[0].max_active", "1 or more"),
         (
             "raise.worse = { when = { key = \"t\", operator = \">\", value = 1 } }",
             "rules[0].raise.worse",

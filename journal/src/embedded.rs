@@ -5,7 +5,7 @@
 //! them in groups ([`writer`], [`group`]) as frames ([`frame`]) of a segment
 //! ([`segment`]). A full segment is sealed with a [`sidecar`], and deleted in
 //! time ([`retention`]). Readers ([`reader`]) take entries from memory
-//! ([`tail`]) or from segments. Opening ([`folder`], [`recovery`], [`scan`])
+//! (`tail`) or from segments. Opening ([`folder`], [`recovery`], [`scan`])
 //! finds all again.
 
 mod disk;
@@ -21,12 +21,11 @@ mod scan;
 mod segment;
 mod shared;
 mod sidecar;
-mod tail;
 mod writer;
 
 pub use disk::{Disk, LocalDisk};
 pub use options::{EmbeddedOptions, MAX_PARTITIONS};
-pub use reader::Reader;
+pub use reader::EmbeddedReader;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,12 +118,12 @@ impl EmbeddedJournal {
         &self,
         partition: PartitionId,
         from: Position,
-    ) -> Result<Reader, ReadError> {
+    ) -> Result<EmbeddedReader, ReadError> {
         let partitions = self.partitions();
         if partition.0 >= partitions {
             return Err(ReadError::NoSuchPartition { partition, partitions });
         }
-        Reader::new(self.shared().clone(), partition, from)
+        EmbeddedReader::new(self.shared().clone(), partition, from)
     }
 
     pub(crate) fn bounds(&self, partition: PartitionId) -> Bounds {

@@ -25,6 +25,12 @@ pub enum OpenError {
     Option { option: &'static str, reason: String },
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the Kafka brokers do not answer: {0}")]
+    Brokers(String),
+    #[error("topic {topic}: {reason}")]
+    Topic { topic: String, reason: String },
+    #[error("topic {topic} has {setting} {found} and must have {wanted}")]
+    TopicShape { topic: String, setting: &'static str, found: String, wanted: String },
     #[error("cannot register the journal's metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
@@ -33,12 +39,12 @@ impl OpenError {
     /// Whether opening again later, with nothing changed by a person, may do.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Locked { .. } | Self::Io { .. })
+        matches!(self, Self::Locked { .. } | Self::Io { .. } | Self::Brokers(_))
     }
 }
 
 /// A record was not taken in. It is not in the journal, unless the error is
-/// [`AppendError::Closed`], which leaves that open.
+/// [`AppendError::Closed`] or [`AppendError::Interrupted`], which leave that open.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
     #[error("the partition takes no more records: {0}")]
@@ -47,6 +53,8 @@ pub enum AppendError {
     TooLarge { bytes: usize, limit: usize },
     #[error("the journal has {partitions} partitions, so none with number {partition}")]
     NoSuchPartition { partition: PartitionId, partitions: u16 },
+    #[error("the brokers have not said whether the record is durable: {0}")]
+    Interrupted(String),
     #[error("the journal is closed")]
     Closed,
 }
@@ -57,7 +65,7 @@ impl AppendError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Closed => true,
+            Self::Interrupted(_) | Self::Closed => true,
             Self::PartitionStopped(_) | Self::TooLarge { .. } | Self::NoSuchPartition { .. } => {
                 false
             }
@@ -86,6 +94,18 @@ pub enum ReadError {
     UnknownKind { partition: PartitionId, position: Position, kind: u8 },
     #[error("the journal has {partitions} partitions, so none with number {partition}")]
     NoSuchPartition { partition: PartitionId, partitions: u16 },
+    #[error(
+        "position {position} of partition {partition} holds a message that is no record of Baken; \
+         nobody else may write to the journal's topic"
+    )]
+    Foreign { partition: PartitionId, position: Position },
+    #[error(
+        "partition {partition} has position {found} where {position} should follow; \
+         records were deleted from the journal's topic"
+    )]
+    Gap { partition: PartitionId, position: Position, found: Position },
+    #[error("the Kafka client refuses: {0}")]
+    Client(String),
     #[error("cannot read {}: {source}", path.display())]
     Io { path: PathBuf, source: Arc<io::Error> },
     #[error("the journal is closed")]
@@ -102,6 +122,9 @@ impl ReadError {
             | Self::Expired { .. }
             | Self::Ahead { .. }
             | Self::UnknownKind { .. }
+            | Self::Foreign { .. }
+            | Self::Gap { .. }
+            | Self::Client(_)
             | Self::NoSuchPartition { .. }
             | Self::Closed => false,
         }

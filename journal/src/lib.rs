@@ -8,12 +8,19 @@
 mod embedded;
 mod entry;
 mod error;
+mod kafka;
 mod metrics;
+mod reader;
 mod status;
+mod tail;
 
-pub use embedded::{Disk, EmbeddedJournal, EmbeddedOptions, LocalDisk, MAX_PARTITIONS, Reader};
+pub use embedded::{
+    Disk, EmbeddedJournal, EmbeddedOptions, EmbeddedReader, LocalDisk, MAX_PARTITIONS,
+};
 pub use entry::{Bounds, Entry, Pending};
 pub use error::{AppendError, Corruption, DamageReason, OpenError, ReadError};
+pub use kafka::{KafkaJournal, KafkaOptions, KafkaReader, SaslMechanism, Secret};
+pub use reader::Reader;
 pub use status::{HeldBack, JournalStatus, PartitionStatus, StallReason, Writing};
 
 use schema::{PartitionId, Position, Record};
@@ -23,6 +30,8 @@ use schema::{PartitionId, Position, Record};
 pub enum Journal {
     /// In a folder of this machine.
     Embedded(EmbeddedJournal),
+    /// In Kafka, which several nodes share.
+    Kafka(KafkaJournal),
 }
 
 impl Journal {
@@ -38,10 +47,24 @@ impl Journal {
         EmbeddedJournal::open(options, registry).map(Self::Embedded)
     }
 
+    /// Connects to the brokers, makes the topic where it is missing, and looks
+    /// whether it fits.
+    ///
+    /// # Errors
+    /// The brokers don't answer, or the topic would lose records or is of
+    /// another shape.
+    pub async fn open_kafka(
+        options: KafkaOptions,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, OpenError> {
+        KafkaJournal::open(options, registry).await.map(Self::Kafka)
+    }
+
     #[must_use]
     pub fn partitions(&self) -> u16 {
         match self {
             Self::Embedded(journal) => journal.partitions(),
+            Self::Kafka(journal) => journal.partitions(),
         }
     }
 
@@ -59,6 +82,7 @@ impl Journal {
     ) -> Result<Pending, AppendError> {
         match self {
             Self::Embedded(journal) => journal.submit(partition, record).await,
+            Self::Kafka(journal) => journal.submit(partition, record).await,
         }
     }
 
@@ -69,7 +93,8 @@ impl Journal {
     /// `from` is no longer kept, or ahead of all that was ever written.
     pub fn reader(&self, partition: PartitionId, from: Position) -> Result<Reader, ReadError> {
         match self {
-            Self::Embedded(journal) => journal.reader(partition, from),
+            Self::Embedded(journal) => journal.reader(partition, from).map(Reader::Embedded),
+            Self::Kafka(journal) => journal.reader(partition, from).map(Reader::Kafka),
         }
     }
 
@@ -81,6 +106,7 @@ impl Journal {
     pub fn bounds(&self, partition: PartitionId) -> Bounds {
         match self {
             Self::Embedded(journal) => journal.bounds(partition),
+            Self::Kafka(journal) => journal.bounds(partition),
         }
     }
 
@@ -95,6 +121,7 @@ impl Journal {
     pub fn hold(&self, name: &'static str, partition: PartitionId, needed: Position) {
         match self {
             Self::Embedded(journal) => journal.hold(name, partition, needed),
+            Self::Kafka(journal) => journal.hold(name, partition, needed),
         }
     }
 
@@ -102,6 +129,7 @@ impl Journal {
     pub fn status(&self) -> JournalStatus {
         match self {
             Self::Embedded(journal) => journal.status(),
+            Self::Kafka(journal) => journal.status(),
         }
     }
 
@@ -111,6 +139,7 @@ impl Journal {
     pub async fn close(&self) {
         match self {
             Self::Embedded(journal) => journal.close().await,
+            Self::Kafka(journal) => journal.close().await,
         }
     }
 }

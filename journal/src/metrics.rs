@@ -9,10 +9,10 @@ use prometheus::{
 
 use crate::JournalStatus;
 
-const APPENDS: &str = "baken_journal_appends_total";
-const RECORDS: &str = "baken_journal_records_total";
-const ROWS: &str = "baken_journal_rows_total";
-const BYTES: &str = "baken_journal_record_bytes_total";
+pub(crate) const APPENDS: &str = "baken_journal_appends_total";
+pub(crate) const RECORDS: &str = "baken_journal_records_total";
+pub(crate) const ROWS: &str = "baken_journal_rows_total";
+pub(crate) const BYTES: &str = "baken_journal_record_bytes_total";
 const COMMIT_RECORDS: &str = "baken_journal_commit_records";
 const COMMIT_BYTES: &str = "baken_journal_commit_bytes";
 const SYNC_SECONDS: &str = "baken_journal_sync_seconds";

@@ -53,6 +53,8 @@ pub enum StallReason {
     Reserve { free_bytes: u64, reserve_bytes: u64 },
     #[error("the disk refuses to write: {0}")]
     Io(String),
+    #[error("the brokers make no record durable")]
+    Brokers,
 }
 
 /// The state of one partition.

@@ -30,7 +30,7 @@ const MAX_GAP_BYTES: u64 = 32 << 10;
 
 /// Reads the durable entries of one partition in order, each once.
 #[derive(Debug)]
-pub struct Reader {
+pub struct EmbeddedReader {
     shared: Arc<Shared>,
     partition: u16,
     next: u64,
@@ -52,7 +52,7 @@ struct Cursor {
 /// Entries from the file, and where they came from.
 type Piece = (VecDeque<Entry>, Arc<Cursor>);
 
-impl Reader {
+impl EmbeddedReader {
     pub(super) fn new(
         shared: Arc<Shared>,
         partition: PartitionId,

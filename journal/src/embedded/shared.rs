@@ -14,10 +14,10 @@ use super::options::EmbeddedOptions;
 use super::queue::Queue;
 use super::recovery::Recovered;
 use super::segment::Segment;
-use super::tail::Tail;
 use crate::error::Corruption;
 use crate::metrics::{Metrics, ReaderLag, State};
 use crate::status::{HeldBack, JournalStatus, PartitionStatus, Writing};
+use crate::tail::Tail;
 
 /// What a reader waits for.
 #[derive(Clone, Copy, Debug)]

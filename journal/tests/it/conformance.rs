@@ -104,8 +104,10 @@ async fn submitters_at_once_keep_their_own_order(journal: &Journal) {
     let mut numbers = vec![0; usize::from(submitters)];
     for (partition, from) in from.into_iter().enumerate() {
         let partition = PartitionId(u16::try_from(partition).unwrap());
+        let end = journal.bounds(partition).next;
         let mut reader = journal.reader(partition, from).unwrap();
-        while let Some(entry) = reader.try_next().unwrap() {
+        while reader.position() < end {
+            let entry = reader.next().await.unwrap();
             let submitter = u16::from_le_bytes(entry.payload[..2].try_into().unwrap());
             let number = u16::from_le_bytes(entry.payload[2..].try_into().unwrap());
             assert_eq!(submitter % 2, partition.0);

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod brokers;
 mod conformance;
 mod disk;
 mod embedded;
 mod faults;
+mod kafka;
 mod kill;
 mod property;
 mod recovery;

@@ -7,19 +7,19 @@ use crate::Entry;
 
 /// A dense run of entries that ends where the partition is durable.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     entries: VecDeque<Entry>,
     bytes: usize,
     limit_bytes: usize,
 }
 
 impl Tail {
-    pub(super) fn new(limit_bytes: usize) -> Self {
+    pub(crate) fn new(limit_bytes: usize) -> Self {
         Self { entries: VecDeque::new(), bytes: 0, limit_bytes }
     }
 
     /// Adds entries that follow the last one, and drops the oldest over the limit.
-    pub(super) fn extend(&mut self, entries: impl Iterator<Item = Entry>) {
+    pub(crate) fn extend(&mut self, entries: impl Iterator<Item = Entry>) {
         for entry in entries {
             self.bytes += entry.memory_bytes();
             self.entries.push_back(entry);
@@ -30,8 +30,19 @@ impl Tail {
         }
     }
 
+    /// The position of the oldest entry, if there is one.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.position.0)
+    }
+
+    /// Forgets all, since what comes next does not follow.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+
     /// Copies up to `limit` entries from `position` on; none if it is not here.
-    pub(super) fn copy(&self, position: u64, limit: usize, into: &mut VecDeque<Entry>) {
+    pub(crate) fn copy(&self, position: u64, limit: usize, into: &mut VecDeque<Entry>) {
         let Some(oldest) = self.entries.front() else { return };
         let Some(skip) = position.checked_sub(oldest.position.0) else { return };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);

@@ -1,0 +1,246 @@
+//! Reading a partition: from memory while a reader keeps up, else by a consumer
+//! of its own, a piece at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use schema::{PartitionId, Position};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::feed::{Client, consumer, is_out_of_range, note_watermarks, place};
+use super::shared::{Shared, View, lock};
+use super::wire;
+use crate::{Entry, ReadError};
+
+/// The most entries that are taken at once.
+const PIECE_ENTRIES: usize = 256;
+
+/// How long one look for a message waits.
+const POLL: Duration = Duration::from_millis(100);
+
+/// After so long without an answer it is said that the brokers are waited for.
+const PIECE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the brokers may take to say what a partition holds.
+const WATERMARK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads the durable entries of one partition in order, each once.
+pub struct KafkaReader {
+    shared: Arc<Shared>,
+    partition: u16,
+    next: u64,
+    /// Entries from `next` on.
+    buffer: VecDeque<Entry>,
+    view: watch::Receiver<View>,
+    behind: Option<Behind>,
+}
+
+/// What a reader has that is behind what is in memory.
+struct Behind {
+    client: Client,
+    /// What the client gives next.
+    next: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for KafkaReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (partition, next) = (self.partition, self.next);
+        f.debug_struct("KafkaReader").field("partition", &partition).field("next", &next).finish()
+    }
+}
+
+impl KafkaReader {
+    /// Asks the brokers where `from` lies beyond what is known to be there; then
+    /// it blocks for as long as they take.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        partition: PartitionId,
+        from: Position,
+    ) -> Result<Self, ReadError> {
+        let state = &shared.partitions[usize::from(partition.0)];
+        if from > state.bounds().next || state.readers.load(Ordering::Acquire) == 0 {
+            ask(shared, partition.0);
+        }
+        let bounds = state.bounds();
+        check(partition, from, bounds.oldest, bounds.next)?;
+        let view = state.view.subscribe();
+        if state.readers.fetch_add(1, Ordering::AcqRel) == 0 {
+            // Nobody read it here so far.
+            let base = bounds.next.0;
+            state.view.send_modify(|view| (view.base, view.next) = (base, base));
+            lock(&shared.wanted).push((partition.0, Some(base)));
+        }
+        let (shared, partition, next) = (shared.clone(), partition.0, from.0);
+        Ok(Self { shared, partition, next, buffer: VecDeque::new(), view, behind: None })
+    }
+
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position(self.next)
+    }
+
+    /// See [`crate::Reader::next`].
+    pub(crate) async fn next(&mut self) -> Result<Entry, ReadError> {
+        loop {
+            if let Some(entry) = self.take_from_memory() {
+                return Ok(entry);
+            }
+            let view = *self.view.borrow_and_update();
+            if view.closed {
+                return Err(ReadError::Closed);
+            }
+            if self.next >= view.base {
+                self.view.changed().await.map_err(|_| ReadError::Closed)?;
+                continue;
+            }
+            let behind = match self.behind.take().filter(|behind| behind.next == self.next) {
+                Some(behind) => behind,
+                None => self.fall_behind().await?,
+            };
+            let (shared, partition) = (self.shared.clone(), self.partition);
+            let read = tokio::task::spawn_blocking(move || read_piece(&shared, partition, behind));
+            let (buffer, behind) = read.await.map_err(|_| ReadError::Closed)?;
+            (self.buffer, self.behind) = (buffer?, behind);
+        }
+    }
+
+    /// See [`crate::Reader::try_next`].
+    pub(crate) fn try_next(&mut self) -> Result<Option<Entry>, ReadError> {
+        if let Some(entry) = self.take_from_memory() {
+            return Ok(Some(entry));
+        }
+        if self.view.borrow().closed { Err(ReadError::Closed) } else { Ok(None) }
+    }
+
+    fn take_from_memory(&mut self) -> Option<Entry> {
+        if self.buffer.is_empty() {
+            let partition = &self.shared.partitions[usize::from(self.partition)];
+            lock(&partition.tail).copy(self.next, PIECE_ENTRIES, &mut self.buffer);
+            if !self.buffer.is_empty() {
+                self.behind = None;
+            }
+        }
+        let entry = self.buffer.pop_front()?;
+        self.next = entry.position.0 + 1;
+        Some(entry)
+    }
+
+    async fn fall_behind(&self) -> Result<Behind, ReadError> {
+        let permit = self.shared.catching_up.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| ReadError::Closed)?;
+        self.shared.counts.catch_ups.inc();
+        let topic = &self.shared.options.topic;
+        // Only what is wrong with our own settings can fail here, or memory.
+        let client = consumer(&self.shared, "error").and_then(|client| {
+            client.assign(&place(topic, self.partition, self.next))?;
+            Ok(client)
+        });
+        let client = client.map_err(|error| ReadError::Client(error.to_string()))?;
+        Ok(Behind { client, next: self.next, _permit: permit })
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        let state = &self.shared.partitions[usize::from(self.partition)];
+        if state.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            lock(&self.shared.wanted).push((self.partition, None));
+        }
+    }
+}
+
+fn check(
+    partition: PartitionId,
+    position: Position,
+    oldest: Position,
+    next: Position,
+) -> Result<(), ReadError> {
+    if position < oldest {
+        return Err(ReadError::Expired { partition, position, oldest });
+    }
+    if position > next {
+        return Err(ReadError::Ahead { partition, position, next });
+    }
+    Ok(())
+}
+
+/// Asks the brokers what a partition holds. Where they don't answer, what was
+/// known stands; a position that isn't there is found when it is read.
+fn ask(shared: &Shared, partition: u16) {
+    let held = consumer(shared, "error").and_then(|client| {
+        let topic = &shared.options.topic;
+        client.fetch_watermarks(topic, i32::from(partition), WATERMARK_PATIENCE)
+    });
+    match held {
+        Ok((oldest, next)) => note_watermarks(shared, partition, oldest, next),
+        Err(error) => {
+            tracing::warn!(%error, partition, "the brokers don't say what a partition holds")
+        }
+    }
+}
+
+/// Entries, or an error that stays; and the client where it goes on behind them.
+type Piece = (Result<VecDeque<Entry>, ReadError>, Option<Behind>);
+
+/// Reads entries that are there: at least one, or an error.
+fn read_piece(shared: &Shared, partition: u16, mut behind: Behind) -> Piece {
+    let (mut entries, mut bytes) = (VecDeque::new(), 0);
+    let mut began = Instant::now();
+    while entries.len() < PIECE_ENTRIES && bytes < shared.options.read_ahead_bytes {
+        if shared.is_closed() {
+            return (Err(ReadError::Closed), None);
+        }
+        let patience = if entries.is_empty() { POLL } else { Duration::ZERO };
+        let entry = match behind.client.poll(patience) {
+            None if !entries.is_empty() => break,
+            None => {
+                if began.elapsed() >= PIECE_PATIENCE {
+                    began = Instant::now();
+                    shared.counts.read_waits.inc();
+                    let position = behind.next;
+                    tracing::warn!(partition, position, "a reader waits for the brokers");
+                }
+                continue;
+            }
+            Some(Ok(message)) => wire::entry(&message),
+            Some(Err(error)) if is_out_of_range(&error) => {
+                Err(out_of_range(shared, partition, behind.next, &error))
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, partition, "a reader waits for the brokers");
+                continue;
+            }
+        };
+        let expected = Position(behind.next);
+        let error = match entry {
+            Ok(entry) if entry.position == expected => {
+                behind.next += 1;
+                bytes += entry.payload.len();
+                entries.push_back(entry);
+                continue;
+            }
+            Ok(Entry { position: found, .. }) => {
+                let partition = PartitionId(partition);
+                ReadError::Gap { partition, position: expected, found }
+            }
+            Err(error) => error,
+        };
+        // What was read before it comes first. The client is past what it could
+        // not read, so another one meets that again.
+        return (if entries.is_empty() { Err(error) } else { Ok(entries) }, None);
+    }
+    (Ok(entries), Some(behind))
+}
+
+/// Why a position that was to be read is none that the partition has.
+fn out_of_range(shared: &Shared, partition: u16, position: u64, error: &KafkaError) -> ReadError {
+    ask(shared, partition);
+    let bounds = shared.partitions[usize::from(partition)].bounds();
+    let found = check(PartitionId(partition), Position(position), bounds.oldest, bounds.next);
+    found.err().unwrap_or_else(|| ReadError::Client(error.to_string()))
+}

@@ -29,7 +29,7 @@ const LINGER_MS: u64 = 50;
 /// The values of one message; AWS takes 128 KB and counts in pieces of 5 KB.
 const MAX_MESSAGE_BYTES: usize = 32 << 10;
 
-/// The longest text of a value.
+/// The longest text of a value, as it stands in a message.
 const MAX_TEXT_BYTES: usize = 100 << 10;
 
 /// Publishes a second and connection; AWS discards from 100 on.
@@ -96,7 +96,7 @@ impl Platform for AwsIotCore {
 }
 
 fn fit(datum: Datum) -> Result<Datum, DropReason> {
-    match datum.heap_bytes() > MAX_TEXT_BYTES {
+    match datum.json_bytes() > MAX_TEXT_BYTES {
         true => Err(DropReason::TooLarge),
         false => Ok(datum),
     }

@@ -26,7 +26,7 @@ const LINGER_MS: u64 = 50;
 /// The values of one message; a hub takes 256 KB and counts in pieces of 4 KB.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
-/// The longest text of a value.
+/// The longest text of a value, as it stands in a message.
 const MAX_TEXT_BYTES: usize = 200 << 10;
 
 /// The platform `azure_iot_hub`.
@@ -76,7 +76,7 @@ impl Platform for AzureIotHub {
 }
 
 fn fit(datum: Datum) -> Result<Datum, DropReason> {
-    match datum.heap_bytes() > MAX_TEXT_BYTES {
+    match datum.json_bytes() > MAX_TEXT_BYTES {
         true => Err(DropReason::TooLarge),
         false => Ok(datum),
     }

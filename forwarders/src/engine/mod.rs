@@ -6,6 +6,7 @@ mod context;
 mod delivery;
 mod flow;
 mod lanes;
+mod marks;
 mod messages;
 mod partition;
 mod prepare;

@@ -9,6 +9,7 @@ mod lanes;
 mod marks;
 mod messages;
 mod partition;
+mod places;
 mod prepare;
 mod routes;
 mod running;
@@ -212,12 +213,14 @@ impl Forwarders {
         let supervisor = Supervisor {
             directory: store.directory().clone(),
             store: forwarder_store.clone(),
+            journal: journal.clone(),
             inboxes: inboxes.clone(),
             running: Arc::clone(&running),
             shared: Arc::clone(&shared),
             unseal: Arc::clone(&unseal),
             metrics,
             queue_values: options.queue_values,
+            max_dead_letters: options.max_dead_letters,
             stopping: stopping_senders,
             senders: JoinSet::new(),
             epoch: 0,

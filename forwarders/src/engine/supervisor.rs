@@ -177,7 +177,7 @@ impl Supervisor {
             self.patiently(|| self.store.rest(id)).await;
         }
         self.epoch += 1;
-        let opened = Opened::of(entry, &self.unseal);
+        let opened = Opened::of(entry, &self.unseal, self.shared.reach());
         let (status, queue, mut running) = self.new_running(entry, &opened, &partitions);
         if entry.enabled {
             let (queue_sender, queue_receiver) = queue;

@@ -38,8 +38,14 @@ pub struct Device {
     pub location: LocationId,
 }
 
+/// Allows the doubles, which stand on this machine.
 pub fn options() -> ForwarderOptions {
-    ForwarderOptions { threads: 1, commit_interval_ms: 20, ..ForwarderOptions::default() }
+    ForwarderOptions {
+        threads: 1,
+        commit_interval_ms: 20,
+        allowed_networks: "127.0.0.0/8,::1".parse().unwrap(),
+        ..ForwarderOptions::default()
+    }
 }
 
 impl Node {

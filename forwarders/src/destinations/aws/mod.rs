@@ -12,7 +12,8 @@ pub use config::DEFAULT_TOPIC;
 pub use policy::policy;
 
 use super::{
-    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Identity, Platform, Waiting,
+    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Host, Identity, Platform,
+    Waiting,
 };
 use crate::engine::Context;
 use crate::lane::DropReason;
@@ -56,6 +57,7 @@ impl Platform for AwsIotCore {
             Proof::Iam { access_key_id, .. } => (access_key_id.clone(), None),
         };
         Ok(Checked {
+            host: Host { name: settings.host().to_owned(), field: "settings.endpoint" },
             account: AccountLimits {
                 name: format!("aws {} {who}", settings.endpoint),
                 rate_per_s: PUBLISHES_PER_S,

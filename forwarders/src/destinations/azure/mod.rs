@@ -10,7 +10,8 @@ mod service;
 pub use sas::token;
 
 use super::{
-    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Identity, Platform, Waiting,
+    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Host, Identity, Platform,
+    Waiting,
 };
 use crate::engine::Context;
 use crate::lane::DropReason;
@@ -42,10 +43,11 @@ impl Platform for AzureIotHub {
         let settings = config::read(config)?;
         let field = settings.identity_field;
         Ok(Checked {
+            host: Host { name: settings.host.clone(), field: settings.host_field },
             account: AccountLimits {
                 name: format!("azure {}", settings.host),
                 rate_per_s: settings.sends_per_s,
-                burst: settings.sends_per_s,
+                burst: (settings.sends_per_s / 10).max(1),
                 // Each device has a connection of its own.
                 concurrency: 10_000,
             },

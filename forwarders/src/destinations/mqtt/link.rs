@@ -9,12 +9,14 @@ use rumqttc::{
     PublishNotice, PublishOptions, TlsConfiguration, Transport,
 };
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Class, Failure, Sent};
+use super::super::{Class, Failure, Sent};
 use crate::engine::Account;
+use crate::reach::{self, Reach};
 
 /// How long a connection may take to be made and accepted.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -29,14 +31,14 @@ const KEEP_ALIVE_S: u16 = 60;
 const QUEUE: usize = 16;
 
 /// Messages that are not acknowledged at once; what AWS allows.
-pub(super) const WINDOW: u16 = 100;
+const WINDOW: u16 = 100;
 
 /// The largest packet in and out.
 const MAX_PACKET_BYTES: usize = 300 << 10;
 
 /// Who connects to where.
 #[derive(Clone)]
-pub(super) struct Login {
+pub(crate) struct Login {
     pub host: String,
     pub port: u16,
     pub client_id: String,
@@ -54,6 +56,7 @@ enum LinkState {
 }
 
 /// A connection that was accepted.
+#[derive(Debug)]
 pub(super) struct Link {
     client: AsyncClient,
     state: watch::Receiver<LinkState>,
@@ -68,7 +71,13 @@ impl Drop for Link {
 
 impl Link {
     /// Connects, and waits until the platform has accepted.
-    pub async fn connect(login: &Login) -> Result<Self, Failure> {
+    pub async fn connect(login: &Login, reach: &Reach) -> Result<Self, Failure> {
+        let addresses = timeout(CONNECT_TIMEOUT, reach.resolve(&login.host, login.port)).await;
+        let addresses = addresses.map_err(|_| Failure::timed_out())?;
+        let addresses = addresses.map_err(|error| {
+            let class = if reach::is_not_allowed(&error) { Class::Pause } else { Class::Retry };
+            Failure::new(class, format!("the platform cannot be reached: {error}"))
+        })?;
         let broker = Broker::tcp(login.host.clone(), login.port);
         let mut options = MqttOptions::new(login.client_id.clone(), broker);
         options
@@ -78,7 +87,13 @@ impl Link {
             .set_keep_alive(KEEP_ALIVE_S)
             .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES)
             .set_inflight(WINDOW)
-            .set_clean_session(true);
+            .set_clean_session(true)
+            // The name still stands in the TLS handshake; where it leads has been
+            // looked up.
+            .set_socket_connector(move |_, _| {
+                let addresses = addresses.clone();
+                async move { TcpStream::connect(&addresses[..]).await }
+            });
         match (&login.user, &login.password) {
             (Some(user), Some(password)) => {
                 options.set_credentials(user.clone(), password.clone());

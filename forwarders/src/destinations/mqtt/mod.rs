@@ -1,0 +1,9 @@
+//! What the platforms that speak MQTT share: a connection, and how one follows
+//! another.
+
+mod line;
+mod link;
+mod tenure;
+
+pub(super) use line::Line;
+pub(super) use link::Login;

@@ -8,6 +8,7 @@ SHELL := /bin/bash
 # Where a tool is found, and the Debian package that brings it.
 BUILD_TOOLS := cc:build-essential make:build-essential
 TEST_TOOLS := $(BUILD_TOOLS) mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv victoria-metrics:victoria-metrics \
+    java:default-jre-headless mvn:maven \
     postfix:postfix saslpasswd2:sasl2-bin,libsasl2-modules,libsasl2-modules-db
 
 CARGO_DENY_VERSION := 0.20.2

@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{
-    AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Packet,
-    PublishNotice, PublishOptions, TlsConfiguration, Transport,
-};
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::super::{Class, Failure, Sent};
+use super::packet;
+use super::session::{KEEP_ALIVE_S, Request, Session, unreachable};
 use crate::engine::Account;
 use crate::reach::{self, Reach};
 
@@ -24,17 +24,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long all acknowledgements of a batch may take.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The MQTT keep alive.
-const KEEP_ALIVE_S: u16 = 60;
+/// How long an orderly end may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Requests to the connection's task that wait.
 const QUEUE: usize = 16;
 
 /// Messages that are not acknowledged at once; what AWS allows.
-const WINDOW: u16 = 100;
-
-/// The largest packet in and out.
-const MAX_PACKET_BYTES: usize = 300 << 10;
+const WINDOW: usize = 100;
 
 /// Who connects to where.
 #[derive(Clone)]
@@ -47,19 +44,13 @@ pub(crate) struct Login {
     pub tls: Arc<ClientConfig>,
 }
 
-/// How a connection stands.
-#[derive(Clone, Debug)]
-enum LinkState {
-    Connecting,
-    Up,
-    Down(Failure),
-}
-
 /// A connection that was accepted.
 #[derive(Debug)]
 pub(super) struct Link {
-    client: AsyncClient,
-    state: watch::Receiver<LinkState>,
+    requests: mpsc::Sender<Request>,
+    window: Arc<Semaphore>,
+    /// Why it has ended, if it has.
+    end: watch::Receiver<Option<Failure>>,
     task: JoinHandle<()>,
 }
 
@@ -72,168 +63,91 @@ impl Drop for Link {
 impl Link {
     /// Connects, and waits until the platform has accepted.
     pub async fn connect(login: &Login, reach: &Reach) -> Result<Self, Failure> {
-        let addresses = timeout(CONNECT_TIMEOUT, reach.resolve(&login.host, login.port)).await;
-        let addresses = addresses.map_err(|_| Failure::timed_out())?;
-        let addresses = addresses.map_err(|error| {
-            let class = if reach::is_not_allowed(&error) { Class::Pause } else { Class::Retry };
-            Failure::new(class, format!("the platform cannot be reached: {error}"))
-        })?;
-        let broker = Broker::tcp(login.host.clone(), login.port);
-        let mut options = MqttOptions::new(login.client_id.clone(), broker);
-        options
-            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(
-                &login.tls,
-            ))))
-            .set_keep_alive(KEEP_ALIVE_S)
-            .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES)
-            .set_inflight(WINDOW)
-            .set_clean_session(true)
-            // The name still stands in the TLS handshake; where it leads has been
-            // looked up.
-            .set_socket_connector(move |_, _| {
-                let addresses = addresses.clone();
-                async move { TcpStream::connect(&addresses[..]).await }
-            });
-        match (&login.user, &login.password) {
-            (Some(user), Some(password)) => {
-                options.set_credentials(user.clone(), password.clone());
-            }
-            (Some(user), None) => {
-                options.set_username(user.clone());
-            }
-            (None, _) => {}
-        }
-        let built = AsyncClient::builder(options).capacity(QUEUE).try_build();
-        let (client, events) =
-            built.map_err(|error| Failure::new(Class::Pause, format!("{error}")))?;
-        let (sender, mut state) = watch::channel(LinkState::Connecting);
-        let task = tokio::spawn(follow(events, sender));
-        let link = Self { client, state: state.clone(), task };
-        let settled = state.wait_for(|state| !matches!(state, LinkState::Connecting));
-        let settled = timeout(CONNECT_TIMEOUT, settled).await;
-        let settled = settled.map_err(|_| Failure::timed_out())?;
-        match settled.map(|state| state.clone()) {
-            Ok(LinkState::Up) => Ok(link),
-            Ok(LinkState::Down(failure)) => Err(failure),
-            Ok(LinkState::Connecting) | Err(_) => Err(broken()),
-        }
+        let session = timeout(CONNECT_TIMEOUT, open(login, reach)).await;
+        let session = session.map_err(|_| Failure::timed_out())??;
+        let (requests, asked) = mpsc::channel(QUEUE);
+        let (ended, end) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let failure = session.run(asked).await;
+            ended.send_replace(Some(failure));
+        });
+        Ok(Self { requests, window: Arc::new(Semaphore::new(WINDOW)), end, task })
     }
 
     pub fn is_up(&self) -> bool {
-        matches!(*self.state.borrow(), LinkState::Up)
+        self.end.borrow().is_none()
     }
 
     /// Publishes at QoS 1, and waits for all acknowledgements. The answer is how
-    /// many of the messages, from the front, were acknowledged, and why the next
-    /// was not. Messages bear how many values each stands for.
+    /// many of the messages' values, from the front, were acknowledged, and why
+    /// the next was not. Messages bear how many values each stands for.
     pub async fn publish(&self, messages: Vec<(String, String, usize)>, account: &Account) -> Sent {
-        let mut notices: Vec<(PublishNotice, usize)> = Vec::with_capacity(messages.len());
-        let mut failure = None;
+        let mut published = Vec::with_capacity(messages.len());
         for (topic, body, values) in messages {
-            let _place = account.permit(1).await;
-            let options = PublishOptions::at_least_once();
-            match self.client.publish_tracked(topic, body, options).await {
-                Ok(notice) => notices.push((notice, values)),
-                Err(error) => {
-                    failure = Some(self.why(&error.to_string()));
-                    break;
-                }
+            let _rate = account.permit(1).await;
+            let place = Arc::clone(&self.window).acquire_owned().await;
+            let place = place.expect("the window is never closed");
+            let (acknowledged, is_acknowledged) = oneshot::channel();
+            let request = Request::Publish { topic, body, acknowledged, place };
+            // An error says that the connection has ended; what is awaited below
+            // says so too.
+            if self.requests.send(request).await.is_err() {
+                published.push((is_acknowledged, values));
+                break;
             }
+            published.push((is_acknowledged, values));
         }
         let mut done = 0;
         let all = async {
-            for (notice, values) in notices {
-                if let Err(error) = notice.wait_completion_async().await {
-                    return Some(self.why(&error.to_string()));
+            for (is_acknowledged, values) in published {
+                if is_acknowledged.await.is_err() {
+                    return Some(self.why().await);
                 }
                 done += values;
             }
             None
         };
-        let missing = timeout(ACKNOWLEDGE_TIMEOUT, all).await;
-        let missing = missing.unwrap_or_else(|_| {
+        let failure = timeout(ACKNOWLEDGE_TIMEOUT, all).await.unwrap_or_else(|_| {
             let message = "the platform did not acknowledge in time";
             Some(Failure::new(Class::Retry, message))
         });
-        Sent { done, refused: Vec::new(), failure: missing.or(failure) }
+        Sent { done, refused: Vec::new(), failure }
     }
 
     /// Ends the connection as MQTT wants it ended. Nothing is in flight.
-    pub async fn close(mut self) {
-        if self.client.disconnect().await.is_ok() {
-            let down = self.state.wait_for(|state| matches!(state, LinkState::Down(_)));
-            let _ = timeout(Duration::from_secs(2), down).await;
+    pub async fn close(self) {
+        if self.requests.send(Request::Close).await.is_ok() {
+            let mut end = self.end.clone();
+            let _ = timeout(CLOSE_TIMEOUT, end.wait_for(Option::is_some)).await;
         }
     }
 
-    fn why(&self, error: &str) -> Failure {
-        match &*self.state.borrow() {
-            LinkState::Down(failure) => failure.clone(),
-            _ => Failure::new(Class::Retry, format!("a message was not acknowledged: {error}")),
-        }
+    /// Why the connection has ended, of which the first sign is that a request of
+    /// its is dropped.
+    async fn why(&self) -> Failure {
+        let mut end = self.end.clone();
+        let ended = end.wait_for(Option::is_some).await;
+        let failure = ended.ok().and_then(|failure| failure.clone());
+        failure
+            .unwrap_or_else(|| Failure::new(Class::Retry, "the connection to the platform broke"))
     }
 }
 
-fn broken() -> Failure {
-    Failure::new(Class::Retry, "the connection to the platform broke")
-}
-
-/// Drives a connection to its end.
-async fn follow(mut events: EventLoop, state: watch::Sender<LinkState>) {
-    loop {
-        match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                state.send_replace(LinkState::Up);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                let was_up = matches!(*state.borrow(), LinkState::Up);
-                state.send_replace(LinkState::Down(failure(&error, was_up)));
-                return;
-            }
-        }
-    }
-}
-
-/// A connection's end in words, and what to do about it.
-fn failure(error: &ConnectionError, was_up: bool) -> Failure {
-    if let ConnectionError::ConnectionRefused(code) = error {
-        let (class, message) = match code {
-            ConnectReturnCode::ServiceUnavailable => {
-                (Class::Retry, "the platform is not available")
-            }
-            ConnectReturnCode::BadClientId => {
-                (Class::Pause, "the platform does not take the client or device id")
-            }
-            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
-                (Class::Pause, "the platform does not take the credentials")
-            }
-            _ => (Class::Pause, "the platform refused the connection"),
-        };
-        return Failure::new(class, message);
-    }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    // The platform's own word on our certificate; with TLS 1.3 it comes after
-    // the handshake.
-    if text.contains("fatal alert") {
-        let message = format!("the platform does not take the certificate ({text})");
-        return Failure::new(Class::Pause, message);
-    }
-    if text.contains("invalid peer certificate") {
-        return Failure::new(
-            Class::Retry,
-            format!("the platform's certificate is not trusted ({text})"),
-        );
-    }
-    let what = if was_up {
-        "the platform closed the connection"
-    } else {
-        "the platform cannot be reached"
-    };
-    Failure::new(Class::Retry, format!("{what}: {text}"))
+async fn open(login: &Login, reach: &Reach) -> Result<Session, Failure> {
+    let addresses = reach.resolve(&login.host, login.port).await.map_err(|error| {
+        let class = if reach::is_not_allowed(&error) { Class::Pause } else { Class::Retry };
+        Failure::new(class, format!("the platform cannot be reached: {error}"))
+    })?;
+    // The name still stands in the TLS handshake; where it leads has been looked
+    // up.
+    let name = ServerName::try_from(login.host.clone())
+        .map_err(|error| Failure::new(Class::Pause, format!("the host is no name: {error}")))?;
+    let stream = TcpStream::connect(&addresses[..]).await.map_err(|error| unreachable(&error))?;
+    // Messages are gathered before they are written.
+    stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
+    let connector = TlsConnector::from(Arc::clone(&login.tls));
+    let stream = connector.connect(name, stream).await.map_err(|error| unreachable(&error))?;
+    let (user, password) = (login.user.as_deref(), login.password.as_deref());
+    let connect = packet::connect(&login.client_id, user, password, KEEP_ALIVE_S);
+    Session::open(stream, &connect).await
 }

@@ -3,6 +3,8 @@
 
 mod line;
 mod link;
+mod packet;
+mod session;
 mod tenure;
 
 pub(super) use line::Line;

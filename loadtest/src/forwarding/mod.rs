@@ -107,9 +107,12 @@ async fn measure(
             let round = rounds.round(hub, options.seconds).await?;
             eprintln!("{}", round.line());
             report.rounds.push(round);
+            if with {
+                let sent = site.settled(api, report.audit.values_expected).await?;
+                report.audit.sent_by_accounts = sent;
+            }
         }
     }
-    report.audit.sent_by_accounts = site.sent(api).await?;
     report.audit.discarded = hub.ask(Ask::Tally).await?.discarded;
     report.conclude();
     Ok(report)

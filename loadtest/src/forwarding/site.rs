@@ -1,6 +1,7 @@
 //! The forwarders of a run: one for each location, switched on and off together.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -11,6 +12,9 @@ use super::process::Address;
 use crate::api::Api;
 use crate::enrol::Enrolled;
 use crate::template::key_name;
+
+/// How long the accounts of forwarders may take to say what came of all.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests to the API at once.
 const AT_ONCE: usize = 16;
@@ -71,13 +75,21 @@ impl Site {
         Ok(())
     }
 
-    /// What all forwarders say that was sent.
-    pub async fn sent(&self, api: &Api) -> anyhow::Result<u64> {
-        let sent = of_each(self.forwarders.clone(), api, |api, id| async move {
-            let accounting = api.read(&format!("/forwarders/{id}/accounting")).await?;
-            accounting["sent"].as_u64().context("no `sent` in an accounting")
-        });
-        Ok(sent.await?.into_iter().sum())
+    /// Waits until all forwarders together say that so much was sent, and nothing
+    /// is on its way: one that is switched off forgets what it has in hand. What
+    /// they say in the end.
+    pub async fn settled(&self, api: &Api, values: u64) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            let sent = of_each(self.forwarders.clone(), api, |api, id| async move {
+                let found = api.read(&format!("/forwarders/{id}/accounting")).await?;
+                found["sent"].as_u64().context("no `sent` in an accounting")
+            });
+            let sent = sent.await?.into_iter().sum();
+            if sent >= values || Instant::now() > deadline {
+                return Ok(sent);
+            }
+        }
     }
 }
 

@@ -69,5 +69,12 @@ class Machine:
             raise AssertionError(f"{error}; {found}; {self.state(forwarder)}") from error
         return found
 
+    def alarm(self, forwarder):
+        """The newest alarm that the forwarder is in trouble."""
+        rule = f"forwarder_failing/{forwarder['id']}"
+        found = [alarm for alarm in self.baken.call("GET", "/alarms?limit=1000")["items"]
+                 if alarm["rule"] == rule]
+        return max(found, key=lambda alarm: alarm["raised"]["at"], default=None)
+
     def test(self, forwarder):
         return self.baken.call("POST", f"/forwarders/{forwarder['id']}/test")

@@ -15,6 +15,9 @@ from victoria import Victoria
 
 PAUSE_S = 0.1
 
+# A failure is an alarm when it has lasted a minute.
+ALARM_AFTER_S = 60
+
 
 class Steady:
     """Publishes two series, a value of each at a time, until it is stopped."""
@@ -91,6 +94,10 @@ def test_an_outage_loses_and_reorders_nothing_and_holds_up_nobody(
         state = machine.state(forwarder)
         assert state["state"] == "failing" and "reached" in state["detail"], state
         assert machine.accounting(forwarder)["lag_ms"] > (outage_s - 5) * 1000
+        is_due = outage_s > ALARM_AFTER_S + 10
+        alarm = machine.alarm(forwarder)
+        assert (alarm is not None and alarm["active"]) == is_due, alarm
+    assert machine.alarm(to_well) is None
     database.start()
     broker.start()
     was_down = time.monotonic() - down
@@ -103,6 +110,8 @@ def test_an_outage_loses_and_reorders_nothing_and_holds_up_nobody(
         back[name] = round(time.monotonic() - began, 1)
         counts = machine.accounting(forwarder)
         assert (counts["sent"], counts["expired_records"]) == (2 * sent, 0), counts
+        wait_until("the alarm's end",
+                   lambda: not (machine.alarm(forwarder) or {"active": False})["active"])
 
     expected = [machine.start + step * 100 for step in range(sent)]
     for measurement, scale in [("m_a", 1), ("m_b", 4)]:

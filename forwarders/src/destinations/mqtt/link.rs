@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::super::{Class, Failure, Sent};
 use super::packet;
@@ -133,7 +134,7 @@ impl Link {
     }
 }
 
-async fn open(login: &Login, reach: &Reach) -> Result<Session, Failure> {
+async fn open(login: &Login, reach: &Reach) -> Result<Session<TlsStream<TcpStream>>, Failure> {
     let addresses = reach.resolve(&login.host, login.port).await.map_err(|error| {
         let class = if reach::is_not_allowed(&error) { Class::Pause } else { Class::Retry };
         Failure::new(class, format!("the platform cannot be reached: {error}"))

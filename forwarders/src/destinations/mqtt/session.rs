@@ -6,11 +6,9 @@ use std::io;
 use std::time::Duration;
 
 use rustls::AlertDescription;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::client::TlsStream;
 
 use super::super::{Class, Failure};
 use super::packet::{self, DISCONNECT, Incoming, PING};
@@ -53,24 +51,25 @@ struct InFlight {
 
 /// A connection that the platform has accepted.
 #[derive(Debug)]
-pub(super) struct Session {
-    stream: TlsStream<TcpStream>,
+pub(super) struct Session<S> {
+    stream: S,
     input: Vec<u8>,
     output: Vec<u8>,
     in_flight: Vec<InFlight>,
     last_id: u16,
+    ping_after: Duration,
     ping_at: Instant,
     is_pinged: bool,
 }
 
-impl Session {
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Says who the client is, and waits until the platform has accepted.
-    pub async fn open(mut stream: TlsStream<TcpStream>, connect: &[u8]) -> Result<Self, Failure> {
+    pub async fn open(mut stream: S, connect: &[u8]) -> Result<Self, Failure> {
         let mut input = Vec::with_capacity(INPUT_BYTES);
+        // What the platform has to say of a certificate comes when it is read, also
+        // where writing fails first.
+        let asked = write(&mut stream, connect).await;
         let code = loop {
-            // What the platform has to say of a certificate comes when it is read,
-            // also where writing fails first.
-            let asked = if input.is_empty() { write(&mut stream, connect).await } else { Ok(()) };
             match stream.read_buf(&mut input).await {
                 Ok(0) => {
                     return Err(asked.err().map_or_else(refused_silently, |e| unreachable(&e)));
@@ -94,6 +93,7 @@ impl Session {
                 output: Vec::new(),
                 in_flight: Vec::new(),
                 last_id: 0,
+                ping_after: PING_AFTER,
                 ping_at: Instant::now() + PING_AFTER,
                 is_pinged: false,
             }),
@@ -198,7 +198,7 @@ impl Session {
         write(&mut self.stream, &self.output).await?;
         self.output.clear();
         self.output.shrink_to(KEPT_BYTES);
-        self.ping_at = Instant::now() + PING_AFTER;
+        self.ping_at = Instant::now() + self.ping_after;
         Ok(())
     }
 
@@ -217,7 +217,7 @@ impl Session {
     }
 }
 
-async fn write(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
 }
@@ -294,7 +294,117 @@ fn is_of_certificate(alert: AlertDescription) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::DuplexStream;
+    use tokio::sync::Semaphore;
+
     use super::*;
+
+    const ACCEPTED: [u8; 4] = [0x20, 2, 0, 0];
+
+    /// A session that its platform, the other end, has accepted.
+    async fn accepted() -> (Session<DuplexStream>, DuplexStream) {
+        let (ours, mut platform) = tokio::io::duplex(1 << 10);
+        platform.write_all(&ACCEPTED).await.unwrap();
+        let session = Session::open(ours, b"connect").await.unwrap();
+        let mut connect = [0; 7];
+        platform.read_exact(&mut connect).await.unwrap();
+        (session, platform)
+    }
+
+    async fn publish(
+        requests: &mpsc::Sender<Request>,
+        window: &Arc<Semaphore>,
+    ) -> oneshot::Receiver<()> {
+        let (acknowledged, is_acknowledged) = oneshot::channel();
+        let place = Arc::clone(window).acquire_owned().await.unwrap();
+        let (topic, body) = ("a".to_owned(), "b".to_owned());
+        requests.send(Request::Publish { topic, body, acknowledged, place }).await.unwrap();
+        is_acknowledged
+    }
+
+    #[tokio::test]
+    async fn each_publish_is_told_by_its_own_acknowledgement_in_whatever_order_they_come() {
+        let (session, mut platform) = accepted().await;
+        let ((requests, asked), window) = (mpsc::channel(4), Arc::new(Semaphore::new(3)));
+        let running = tokio::spawn(session.run(asked));
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            waiting.push(publish(&requests, &window).await);
+        }
+        let mut sent = [0; 3 * 8];
+        platform.read_exact(&mut sent).await.unwrap();
+        assert_eq!(sent[..8], *b"\x32\x06\0\x01a\0\x01b");
+        assert_eq!((sent[14], sent[22]), (2, 3), "identifiers ascend");
+        assert_eq!(window.available_permits(), 0);
+        // The third, an unknown one, and half of the first.
+        platform.write_all(&[0x40, 2, 0, 3, 0x40, 2, 0, 99, 0x40, 2]).await.unwrap();
+        waiting.pop().unwrap().await.unwrap();
+        assert!(waiting[0].try_recv().is_err());
+        platform.write_all(&[0, 1]).await.unwrap();
+        waiting.remove(0).await.unwrap();
+        assert_eq!(window.available_permits(), 2);
+
+        drop(platform);
+        assert!(waiting.pop().unwrap().await.is_err(), "what was not acknowledged is told");
+        let failure = running.await.unwrap();
+        assert!(failure.message.starts_with("the platform closed the connection"), "{failure:?}");
+        assert_eq!(window.available_permits(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_orderly_end_says_so_and_what_is_no_answer_ends_it_too() {
+        let (session, mut platform) = accepted().await;
+        let (requests, asked) = mpsc::channel(4);
+        let running = tokio::spawn(session.run(asked));
+        requests.send(Request::Close).await.unwrap();
+        let mut end = Vec::new();
+        platform.read_to_end(&mut end).await.unwrap();
+        assert_eq!(end, DISCONNECT);
+        running.await.unwrap();
+
+        let (session, mut platform) = accepted().await;
+        let (_requests, asked) = mpsc::channel(4);
+        platform.write_all(&[0x30, 3, 0, 1, b'a']).await.unwrap();
+        let failure = session.run(asked).await;
+        assert!(failure.message.contains("0x30"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_pinged_and_given_up_when_nothing_answers() {
+        let (mut session, mut platform) = accepted().await;
+        session.ping_after = Duration::from_millis(30);
+        session.ping_at = Instant::now();
+        let (_requests, asked) = mpsc::channel(4);
+        let running = tokio::spawn(session.run(asked));
+        for _ in 0..3 {
+            let mut ping = [0; 2];
+            platform.read_exact(&mut ping).await.unwrap();
+            assert_eq!(ping, PING);
+            platform.write_all(&[0xd0, 0]).await.unwrap();
+        }
+        let mut ping = [0; 2];
+        platform.read_exact(&mut ping).await.unwrap();
+        let failure = running.await.unwrap();
+        assert!(failure.message.contains("does not answer"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_refused_says_why() {
+        for (answer, part) in [
+            (&[0x20, 2, 0, 5][..], "credentials"),
+            (&[0x20, 2, 0, 2], "device id"),
+            (&[0x40, 2, 0, 1], "0x40"),
+            (&[0x20, 2], "before it answered"),
+        ] {
+            let (ours, mut platform) = tokio::io::duplex(1 << 10);
+            platform.write_all(answer).await.unwrap();
+            platform.shutdown().await.unwrap();
+            let failure = Session::open(ours, b"connect").await.unwrap_err();
+            assert!(failure.message.contains(part), "{failure:?}");
+        }
+    }
 
     #[test]
     fn what_only_a_person_can_change_pauses_and_the_rest_is_tried_again() {

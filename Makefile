@@ -8,12 +8,13 @@ SHELL := /bin/bash
 # Where a tool is found, and the Debian package that brings it.
 BUILD_TOOLS := cc:build-essential make:build-essential
 TEST_TOOLS := $(BUILD_TOOLS) mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv victoria-metrics:victoria-metrics \
+    java:default-jre-headless mvn:maven \
     postfix:postfix saslpasswd2:sasl2-bin,libsasl2-modules,libsasl2-modules-db
 
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check bench bench-peers docs
+.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check bench bench-peers docs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -22,7 +23,7 @@ run: packages-run ## build Baken and run the demo; Ctrl-C ends it
 	cargo build --release --locked -p server
 	exec target/release/baken demo
 
-test: packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check ## everything that must pass
+test: packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check ## everything that must pass
 
 packages-run:
 	@deploy/packages $(BUILD_TOOLS)
@@ -62,6 +63,9 @@ crash-check: release ## a few SIGKILLs under load with alarms, then the audit
 
 storm-check: release ## 10,000 routers that reconnect at once, then the audit
 	target/release/loadtest run --connections 10000 --rate 5000 --keys 3 --storm-every-s 4 --seconds 10 --json target/storm.json
+
+forwarders-check: release ## forwarders by MQTT over TLS under load, then the audit that all arrived
+	target/release/loadtest forwarders --forwarders 200 --readings-per-s 50000 --seconds 4 --rounds 1 --warm-up-s 2 --json target/forwarders.json
 
 bench: ## the benches of the hot paths
 	cargo bench --workspace --locked

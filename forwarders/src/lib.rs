@@ -16,6 +16,7 @@ pub mod limits;
 pub mod metrics;
 mod outgoing;
 pub mod pace;
+pub mod reach;
 #[cfg(test)]
 mod testing;
 mod time;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use schema::{DeviceId, LocationId, PartitionId, Position};
 use serde::{Deserialize, Serialize};
 
-use crate::value::Datum;
+use crate::value::{Datum, json_bytes};
 
 /// Names a value for ever: the row of the journal that it stands in. The same
 /// value that is sent again, after a crash too, bears the same id.
@@ -87,7 +87,8 @@ impl Outgoing {
     /// What it takes in a message, about: engines gather batches by it.
     #[must_use]
     pub fn wire_bytes(&self) -> usize {
-        96 + self.key.len() + self.source.device_name.len() + self.datum.heap_bytes()
+        let key = json_bytes(&self.key);
+        72 + key + self.source.device_name.len() + self.datum.json_bytes()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -124,9 +125,14 @@ pub fn client_config(
     let builder = ClientConfig::builder().with_root_certificates(roots);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
-        Some(ClientIdentity { chain, key }) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| TlsError::Key(error.to_string()))?,
+        Some(ClientIdentity { chain, key }) => {
+            let config = builder.with_client_auth_cert(chain, key);
+            let mut config = config.map_err(|error| TlsError::Key(error.to_string()))?;
+            // It is one forwarder's own and connects to one server; room for the
+            // usual 256 would be the larger part of the connection's memory.
+            config.resumption = Resumption::in_memory_sessions(1);
+            config
+        }
     };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)

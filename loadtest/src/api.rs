@@ -297,9 +297,32 @@ impl Api {
         Ok((values.iter().sum(), values.iter().copied().fold(f64::MIN, f64::max)))
     }
 
-    async fn make(&self, path: &str, body: Value) -> anyhow::Result<u64> {
+    /// Makes a document; its id.
+    ///
+    /// # Errors
+    /// If the server doesn't answer or refuses.
+    pub async fn make(&self, path: &str, body: Value) -> anyhow::Result<u64> {
         let answer = self.post(path, &body).await?;
         answer["id"].as_u64().with_context(|| format!("no id in the answer to POST {path}"))
+    }
+
+    /// Changes a document.
+    ///
+    /// # Errors
+    /// If the server doesn't answer or refuses.
+    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<()> {
+        let request = self.client.put(format!("{}/api/v1{path}", self.base)).json(body);
+        let answer = request.bearer_auth(&self.token).send().await?;
+        checked(answer, path).await?;
+        Ok(())
+    }
+
+    /// Reads whatever stands at a path.
+    ///
+    /// # Errors
+    /// If the server doesn't answer or refuses.
+    pub async fn read(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.get(path, &[], "application/json").await?.json().await?)
     }
 
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {

@@ -25,6 +25,7 @@ const QUOTA_SLACK: u32 = 1_000;
 #[derive(Debug)]
 pub struct Enrolled {
     tenant: u64,
+    places: Vec<u64>,
     /// Those that carry the load, then `extra` others.
     routers: Vec<MadeRouter>,
     carrying: usize,
@@ -61,7 +62,19 @@ impl Enrolled {
         } else {
             None
         };
-        Ok(Self { tenant, routers, carrying: connections as usize, watch })
+        Ok(Self { tenant, places, routers, carrying: connections as usize, watch })
+    }
+
+    /// The tenant of them all.
+    #[must_use]
+    pub fn tenant(&self) -> u64 {
+        self.tenant
+    }
+
+    /// The locations at which the routers stand in turns.
+    #[must_use]
+    pub fn places(&self) -> &[u64] {
+        &self.places
     }
 
     /// What watches the load, where it has alarms.

@@ -44,6 +44,7 @@ pub mod killable;
 
 pub mod backlog;
 pub mod crash;
+pub mod forwarding;
 pub mod idle;
 pub mod options;
 pub mod run;

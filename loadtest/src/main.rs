@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use loadtest::options::{Command, Options};
 use loadtest::report::{Report, write_json};
-use loadtest::{backlog, crash, idle, run, usage};
+use loadtest::{backlog, crash, forwarding, idle, run, usage};
 
 fn main() -> ExitCode {
     match execute(Options::parse()) {
@@ -28,6 +28,8 @@ fn execute(options: Options) -> anyhow::Result<ExitCode> {
         Command::Crash(crash) => crash.load.threads,
         Command::Backlog(backlog) => backlog.load.threads,
         Command::Idle(idle) => idle.threads,
+        Command::Forwarders(forwarders) => forwarders.threads,
+        Command::Hub => 1,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(1))
@@ -55,6 +57,18 @@ fn execute(options: Options) -> anyhow::Result<ExitCode> {
                 }
                 Ok(ExitCode::from(u8::from(report.lost > 0)))
             }
+            Command::Forwarders(options) => {
+                let report = forwarding::forwarders(&options).await?;
+                print!("{}", report.text());
+                if let Some(path) = &options.json {
+                    write_json(path, &report)?;
+                }
+                Ok(judged(&report.faults()))
+            }
+            Command::Hub => {
+                forwarding::serve().await?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     })
 }
@@ -64,10 +78,13 @@ fn conclude(report: &Report, json: Option<&Path>) -> anyhow::Result<ExitCode> {
     if let Some(path) = json {
         write_json(path, report)?;
     }
-    let faults = report.faults();
+    Ok(judged(&report.faults()))
+}
+
+fn judged(faults: &[String]) -> ExitCode {
     if faults.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     println!("FAILED: {}", faults.join(", "));
-    Ok(ExitCode::from(1))
+    ExitCode::from(1)
 }

@@ -49,6 +49,20 @@ pub enum Command {
     /// serves and how fast it catches up; then audits. Without --rate the load
     /// takes all of the machine, and nothing is left to catch up with.
     Backlog(BacklogOptions),
+    /// Measures what forwarders to a customer's platform cost, in memory for each
+    /// connection and in the rate of ingest, and audits that what they selected
+    /// arrived.
+    ///
+    /// Every router stands at a location of its own with one forwarder, by MQTT
+    /// over TLS to a double of AWS IoT Core, which is a process of its own. Rounds
+    /// with and without the forwarders take turns. The figures of --json bear
+    /// their units; a reading is one value of one key, and `values_…` are those
+    /// that were selected. Ends with 1 if one of them is missing, double, out of
+    /// order or wrong; whether the figures are good is for the reader to say.
+    Forwarders(ForwarderLoadOptions),
+    /// The double of `forwarders`, which starts it.
+    #[command(hide = true)]
+    Hub,
     /// Holds idle connections and says what each costs the server in memory.
     Idle(IdleOptions),
 }
@@ -135,6 +149,63 @@ pub struct IdleOptions {
     /// Threads of the load test.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct ForwarderLoadOptions {
+    /// Forwarders, each with a location and a router of its own.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub forwarders: u32,
+    /// Readings a second of all routers together; 0 is as fast as the window
+    /// allows.
+    #[arg(long, value_name = "N", default_value_t = 500_000.0)]
+    pub readings_per_s: f64,
+    /// Telemetry keys in a message.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub keys: u32,
+    /// How many of them are forwarded, in one message.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub selected_keys: u32,
+    /// How long a round lasts.
+    #[arg(long, value_name = "S", default_value_t = 20.0)]
+    pub seconds: f64,
+    /// How often there is a round with forwarders and one without.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// How long the load lasts once before, measured by nothing.
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub warm_up_s: f64,
+    /// How long what was selected may take to arrive after a round.
+    #[arg(long, value_name = "S", default_value_t = 120.0)]
+    pub catch_up_s: f64,
+    /// The server's program; by default `baken` beside this one.
+    #[arg(long, value_name = "FILE")]
+    pub baken: Option<PathBuf>,
+    /// Keep the server's folder, and say where it is.
+    #[arg(long)]
+    pub keep: bool,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Threads of the load test.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+}
+
+impl ForwarderLoadOptions {
+    /// Says what can't be, beyond what the command line's parser sees.
+    ///
+    /// # Errors
+    /// If the options contradict one another.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.selected_keys <= self.keys, "--selected-keys must not be above --keys");
+        ensure!(self.readings_per_s >= 0.0, "--readings-per-s must not be negative");
+        for (name, seconds) in [("seconds", self.seconds), ("warm-up-s", self.warm_up_s)] {
+            ensure!((0.0..=600.0).contains(&seconds), "--{name} must be from 0 to 600");
+        }
+        ensure!(self.rounds <= 30, "--rounds must be at most 30");
+        Ok(())
+    }
 }
 
 /// Which server; by default one that is started for this run.
@@ -298,6 +369,19 @@ fn resolve(address: &str) -> Result<SocketAddr, String> {
 }
 
 impl LoadOptions {
+    /// What the command line is without a word.
+    ///
+    /// # Panics
+    /// Never: no option is required.
+    #[must_use]
+    pub fn usual() -> Self {
+        let line = Options::try_parse_from(["loadtest", "run"]).expect("no option is required");
+        match line.command {
+            Command::Run(run) => run.load,
+            _ => unreachable!("the command is `run`"),
+        }
+    }
+
     /// Says what can't be, beyond what the command line's parser sees.
     ///
     /// # Errors
@@ -369,6 +453,10 @@ mod tests {
         let options = Options::try_parse_from(line.split(' ')).unwrap();
         let Command::Crash(crash) = options.command else { panic!("{options:?}") };
         assert_eq!((crash.kills, crash.load.connections), (3, 100));
+        let line = "loadtest forwarders --forwarders 20 --keys 3 --selected-keys 4";
+        let options = Options::try_parse_from(line.split(' ')).unwrap();
+        let Command::Forwarders(forwarders) = options.command else { panic!("{options:?}") };
+        assert!(forwarders.check().is_err(), "more are selected than there are");
         let line = "loadtest run --server http://127.0.0.1:1 --token t";
         assert!(Options::try_parse_from(line.split(' ')).is_err(), "--mqtt is missing");
     }

@@ -4,6 +4,7 @@
 //! Every other crate of the workspace stands on this one; it stands on none of
 //! them. It never performs IO, reads a clock or starts a task.
 
+mod address;
 mod alarm;
 mod author;
 mod derived;
@@ -19,6 +20,7 @@ mod system;
 mod value;
 mod weekly;
 
+pub use address::{Networks, ParseNetworksError, is_localhost_name, is_public_address};
 pub use alarm::{
     AlarmAction, AlarmId, AlarmProfile, AlarmRule, AppliesTo, Cause, ClearReason, Command,
     CommandBody, Condition, DurationMs, Filter, Flapping, MAX_TENANT_ALARM_KEY_BYTES, Operand,

@@ -22,7 +22,7 @@ use crate::secret::Secret;
 const TROUBLES: usize = 1_024;
 
 /// Opens forwarders' secrets with the installation's.
-pub(crate) fn unseal(secret: &Secret) -> Unseal {
+fn unseal(secret: &Secret) -> Unseal {
     let secret = secret.clone();
     Arc::new(move |context, sealed| secret.unseal(context, sealed).ok())
 }

@@ -9,6 +9,9 @@ pub enum Class {
     Retry,
     /// As [`Class::Retry`]: the platform asks to be spared.
     Throttle,
+    /// As [`Class::Retry`], but the forwarder's own trouble and none of its
+    /// platform: something else takes its place there.
+    Displaced,
     /// Try again a few times, then treat it as refused: the platform may fail
     /// because of what it was sent.
     Bounded,

@@ -3,9 +3,11 @@
 
 use std::ops::Range;
 
-use serde_json::{Map, Value, json};
+use hashbrown::HashSet;
+use serde::Serialize;
 
 use crate::outgoing::Outgoing;
+use crate::value::Datum;
 
 /// A message and the values of a batch that it bears.
 #[derive(Debug)]
@@ -21,10 +23,11 @@ pub(super) struct Message {
 /// make one message, each key once, as long as it stays below `max_bytes`.
 pub(super) fn messages(batch: &[Outgoing], max_bytes: usize) -> Vec<Message> {
     let mut messages = Vec::new();
+    let mut keys: HashSet<&str, foldhash::fast::RandomState> = HashSet::default();
     let mut begin = 0;
     while begin < batch.len() {
         let first = &batch[begin];
-        let mut fields = Map::new();
+        keys.clear();
         let mut bytes = 0;
         let mut end = begin;
         for value in &batch[begin..] {
@@ -33,31 +36,59 @@ pub(super) fn messages(batch: &[Outgoing], max_bytes: usize) -> Vec<Message> {
                 && value.at_ms == first.at_ms
                 && value.id.partition == first.id.partition
                 && value.id.position == first.id.position
-                && !fields.contains_key(&*value.key);
+                && keys.insert(&value.key);
             if end > begin && (!is_of_it || bytes > max_bytes) {
                 break;
             }
-            fields.insert(value.key.to_string(), value.datum.to_json());
             end += 1;
         }
         let id = format!("{}-{}", first.id, end - begin);
-        let body = body(first, &id, &fields);
+        let body = body(&batch[begin..end], &id);
         messages.push(Message { values: begin..end, id, body });
         begin = end;
     }
     messages
 }
 
-fn body(first: &Outgoing, id: &str, values: &Map<String, Value>) -> String {
-    json!({
-        "id": id,
-        "sequence": first.id.sequence(),
-        "device": first.source.device_name,
-        "location": first.source.location_name,
-        "ts": first.at_ms,
-        "values": values,
-    })
-    .to_string()
+/// The JSON of values that share a message, of which there is at least one.
+fn body(values: &[Outgoing], id: &str) -> String {
+    let first = &values[0];
+    let names = first.source.device_name.len() + first.source.location_name.len();
+    let room = 160 + names + values.iter().map(Outgoing::wire_bytes).sum::<usize>();
+    let mut out = Vec::with_capacity(room);
+    out.extend_from_slice(b"{\"device\":");
+    write(&first.source.device_name, &mut out);
+    out.extend_from_slice(b",\"id\":");
+    write(id, &mut out);
+    out.extend_from_slice(b",\"location\":");
+    write(&first.source.location_name, &mut out);
+    out.extend_from_slice(b",\"sequence\":");
+    write(&first.id.sequence(), &mut out);
+    out.extend_from_slice(b",\"ts\":");
+    write(&first.at_ms, &mut out);
+    out.extend_from_slice(b",\"values\":");
+    for (place, value) in values.iter().enumerate() {
+        out.push(if place == 0 { b'{' } else { b',' });
+        write(&*value.key, &mut out);
+        out.push(b':');
+        datum(&value.datum, &mut out);
+    }
+    out.extend_from_slice(b"}}");
+    String::from_utf8(out).expect("JSON is UTF-8")
+}
+
+fn datum(datum: &Datum, out: &mut Vec<u8>) {
+    match datum {
+        Datum::Number(number) => write(number, out),
+        Datum::Integer(integer) => write(integer, out),
+        Datum::Boolean(boolean) => write(boolean, out),
+        Datum::Text(text) => write(text, out),
+        Datum::Json(_) => write(&datum.to_json(), out),
+    }
+}
+
+fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("memory takes all that is written");
 }
 
 /// Everything but letters, digits and `-_.~` as `%XX`.
@@ -81,7 +112,6 @@ mod tests {
     use super::*;
     use crate::outgoing::MessageId;
     use crate::testing::{outgoing, outgoing_of};
-    use crate::value::Datum;
 
     #[test]
     fn values_of_one_device_and_time_share_a_message() {
@@ -105,6 +135,30 @@ mod tests {
             messages[0].body,
             r#"{"device":"Pump 1","id":"0-7-3-2","location":"North","sequence":458755,"ts":5,"values":{"a":1,"b":{"x":[1]}}}"#
         );
+    }
+
+    #[test]
+    fn every_kind_of_value_is_written_as_the_json_that_it_is() {
+        let data = [
+            Datum::Number(1.0),
+            Datum::Number(-0.1),
+            Datum::Number(1e300),
+            Datum::Integer(i64::MIN),
+            Datum::Boolean(true),
+            Datum::Text("say \"x\"\n\u{1}".into()),
+            Datum::Json("{\"x\": [1, 2]}".into()),
+            Datum::Json("no JSON".into()),
+        ];
+        let keys = ["a", "b", "c", "d", "e\"", "f", "g", "h"];
+        let batch: Vec<Outgoing> =
+            keys.iter().zip(&data).map(|(key, datum)| outgoing(key, datum.clone(), 5)).collect();
+        let message = messages(&batch, 10_000).pop().unwrap();
+        let said: serde_json::Value = serde_json::from_str(&message.body).unwrap();
+        for (key, datum) in keys.iter().zip(&data) {
+            assert_eq!(said["values"][key], datum.to_json(), "{key}");
+        }
+        assert_eq!(said["device"], "Pump 1");
+        assert_eq!(said.as_object().unwrap().len(), 6);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use reqwest::{Client, Url, redirect};
 
 use super::{Class, Failure, Fault};
 use crate::limits::SEND_TIMEOUT_MS;
+use crate::reach::{Reach, is_not_allowed};
 use crate::tls;
 
 /// How long a connection may take to be made.
@@ -24,13 +25,16 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 const MAX_TOLD_CHARS: usize = 300;
 
 /// A client that trusts the usual authorities, or only `ca` where one is given.
-/// Redirects are not followed, because a token would go along.
-pub(crate) fn client(ca: Option<&str>) -> Result<Client, Fault> {
+/// Redirects are not followed, because a token would go along, and no proxy is
+/// asked, because it would look names up itself.
+pub(crate) fn client(ca: Option<&str>, reach: &Reach) -> Result<Client, Fault> {
     let config = tls::client_config(ca, None, &[])
         .map_err(|error| Fault::new("settings.ca", format!("{error}.")))?;
     Client::builder()
         .tls_backend_preconfigured(config)
         .redirect(redirect::Policy::none())
+        .no_proxy()
+        .dns_resolver(reach.clone())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(Duration::from_millis(SEND_TIMEOUT_MS))
         .pool_idle_timeout(IDLE)
@@ -91,7 +95,8 @@ pub(super) fn unreachable(error: reqwest::Error) -> Failure {
         text = format!("{text}: {source}");
         cause = source.source();
     }
-    Failure::new(Class::Retry, text)
+    let class = if is_not_allowed(&error) { Class::Pause } else { Class::Retry };
+    Failure::new(class, text)
 }
 
 /// The body of an answer as text, as far as it is looked at.

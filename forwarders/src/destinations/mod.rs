@@ -135,9 +135,17 @@ pub struct BatchLimits {
     pub linger_ms: u64,
 }
 
+/// What is connected to: a name or an address, and the field that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub name: String,
+    pub field: &'static str,
+}
+
 /// What the engine has to know of a configuration.
 #[derive(Clone, Debug)]
 pub struct Checked {
+    pub host: Host,
     pub account: AccountLimits,
     pub identity: Option<Identity>,
     pub batch: BatchLimits,

@@ -11,6 +11,8 @@ use crate::limits::BOUNDED_ATTEMPTS;
 pub(super) enum Wait {
     Retry,
     Throttle,
+    /// As [`Wait::Retry`]; others of the account are not concerned.
+    Displaced,
     /// Until a person has seen to it.
     Person,
 }
@@ -57,6 +59,7 @@ impl Delivery {
         match class {
             Class::Retry => Some(Wait::Retry),
             Class::Throttle => Some(Wait::Throttle),
+            Class::Displaced => Some(Wait::Displaced),
             Class::Pause => Some(Wait::Person),
             Class::Split | Class::Refuse => {
                 self.divide(message);

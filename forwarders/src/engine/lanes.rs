@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use schema::Position;
 use tokio::sync::mpsc;
 
 use super::messages::{LaneView, Message, Put, Resolved, Stored};
@@ -132,16 +131,9 @@ impl Partition {
             counts: slot.lane.taken(),
             outstanding: slot.lane.outstanding(),
             lag_records: next.0.saturating_sub(place.position.0),
-            oldest_ms: if is_done { None } else { self.time_of(place.position) },
+            oldest_ms: if is_done { None } else { self.marks.time_of(place.position) },
             expired: slot.expired,
             stopped: self.stopped.clone(),
         }
-    }
-
-    /// About when the record at a position was taken in.
-    fn time_of(&self, position: Position) -> Option<i64> {
-        let behind = self.marks.partition_point(|(_, marked)| *marked <= position);
-        let mark = self.marks.get(behind.saturating_sub(1))?;
-        Some(mark.0)
     }
 }

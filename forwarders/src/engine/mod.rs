@@ -6,8 +6,10 @@ mod context;
 mod delivery;
 mod flow;
 mod lanes;
+mod marks;
 mod messages;
 mod partition;
+mod places;
 mod prepare;
 mod routes;
 mod running;
@@ -32,18 +34,19 @@ use std::time::Duration;
 
 use journal::Journal;
 use prometheus::Registry;
-use schema::{Forwarder, PartitionId};
+use schema::{Forwarder, Networks, PartitionId};
 use store::forwarders::{DeadLetter, Fate, ForwarderStoreError};
 use store::{Entry, ForwarderStore, Store};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::destinations::Platform;
+use crate::destinations::{Fault, Platform};
 use crate::lane::Counts;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::outgoing::KeptValue;
+use crate::reach::Reach;
 use context::Shared;
 use messages::{LaneView, Message};
 use partition::{HOLD, Partition};
@@ -73,6 +76,8 @@ pub struct ForwarderOptions {
     pub keep_ms: u64,
     pub connects_per_s: u32,
     pub max_dead_letters: u32,
+    /// Where forwarders may connect to beside the public Internet.
+    pub allowed_networks: Networks,
 }
 
 impl Default for ForwarderOptions {
@@ -86,6 +91,7 @@ impl Default for ForwarderOptions {
             keep_ms: 24 * 3_600_000,
             connects_per_s: limits::CONNECTS_PER_S,
             max_dead_letters: limits::MAX_DEAD_LETTERS,
+            allowed_networks: Networks::default(),
         }
     }
 }
@@ -207,16 +213,19 @@ impl Forwarders {
             inboxes.push(inbox);
         }
         let running = Arc::new(Mutex::default());
-        let shared = Shared::new(options.connects_per_s);
+        let reach = Reach::new(options.allowed_networks.clone());
+        let shared = Shared::new(options.connects_per_s, reach);
         let supervisor = Supervisor {
             directory: store.directory().clone(),
             store: forwarder_store.clone(),
+            journal: journal.clone(),
             inboxes: inboxes.clone(),
             running: Arc::clone(&running),
             shared: Arc::clone(&shared),
             unseal: Arc::clone(&unseal),
             metrics,
             queue_values: options.queue_values,
+            max_dead_letters: options.max_dead_letters,
             stopping: stopping_senders,
             senders: JoinSet::new(),
             epoch: 0,
@@ -359,12 +368,20 @@ impl Forwarders {
         Ok(resent)
     }
 
+    /// A document, opened and checked as it would be run.
+    ///
+    /// # Errors
+    /// [`Fault`] names the field that is wrong.
+    pub fn opened(&self, forwarder: &Forwarder) -> Result<Opened, Fault> {
+        Opened::of(forwarder, &self.unseal, self.shared.reach())
+    }
+
     /// Tries whether a forwarder's platform would take its values.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
     pub async fn test(&self, forwarder: &Forwarder) -> Result<String, String> {
-        let opened = Opened::of(forwarder, &self.unseal).map_err(|fault| fault.to_string())?;
+        let opened = self.opened(forwarder).map_err(|fault| fault.to_string())?;
         let context = self.shared.context(&opened.checked.account);
         let limit = Duration::from_millis(limits::TEST_TIMEOUT_MS);
         let platform: &'static dyn Platform = opened.platform;

@@ -5,7 +5,7 @@
 //! a second reader that all lanes behind share, and joins the others when it has
 //! caught up. So nobody waits for anybody.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use journal::{Entry, Journal, ReadError, Reader};
@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::ForwarderOptions;
 use super::flow::Mode;
+use super::marks::Marks;
 use super::messages::Message;
 use super::routes::{LaneIndex, Routes};
 use super::slot::Slot;
@@ -33,10 +34,6 @@ const TURN: usize = 64;
 
 /// The pause before a read that failed is tried again.
 const READ_PAUSE: Duration = Duration::from_millis(200);
-
-/// The most places that are noted with their times, by which a time becomes a
-/// position; they are spread over how long data is kept.
-const MAX_MARKS: usize = 8_640;
 
 pub(super) struct Partition {
     pub journal: Journal,
@@ -58,8 +55,7 @@ pub(super) struct Partition {
     pub live: Position,
     catch_up: Option<Reader>,
     storing: Option<JoinHandle<Result<(), ForwarderStoreError>>>,
-    /// Positions with the times at which their records were taken in.
-    pub marks: VecDeque<(i64, Position)>,
+    pub marks: Marks,
     pub stopped: Option<String>,
 }
 
@@ -92,7 +88,7 @@ impl Partition {
         options: ForwarderOptions,
         metrics: PartitionMetrics,
     ) -> Self {
-        let live = journal.bounds(partition).next;
+        let (live, marks) = (journal.bounds(partition).next, Marks::new(options.keep_ms));
         Self {
             journal,
             partition,
@@ -109,7 +105,7 @@ impl Partition {
             live,
             catch_up: None,
             storing: None,
-            marks: VecDeque::new(),
+            marks,
             stopped: None,
         }
     }
@@ -231,22 +227,11 @@ impl Partition {
     }
 
     fn take_live(&mut self, entry: &Entry) -> Result<(), End> {
-        self.mark(entry);
+        self.marks.note(entry.appended_at.0, entry.position);
         self.route(entry, Mode::Live)?;
         self.live = entry.position.next();
         self.metrics.position.set(i64::try_from(self.live.0).unwrap_or(i64::MAX));
         Ok(())
-    }
-
-    fn mark(&mut self, entry: &Entry) {
-        let at = entry.appended_at.0;
-        let every_ms = i64::try_from(self.options.keep_ms / MAX_MARKS as u64).unwrap_or(i64::MAX);
-        if self.marks.back().is_none_or(|(last, _)| at >= last.saturating_add(every_ms)) {
-            if self.marks.len() == MAX_MARKS {
-                self.marks.pop_front();
-            }
-            self.marks.push_back((at, entry.position));
-        }
     }
 
     /// Reads for lanes that are behind; whether there is more to do at once.
@@ -372,8 +357,7 @@ impl Partition {
         });
         let needed = needed.min().unwrap_or(self.live);
         let kept_from = now_ms() - i64::try_from(self.options.keep_ms).unwrap_or(i64::MAX);
-        let behind = self.marks.partition_point(|(at, _)| *at < kept_from);
-        let oldest_kept = behind.checked_sub(1).map_or(Position(0), |mark| self.marks[mark].1);
+        let oldest_kept = self.marks.before(kept_from).unwrap_or(Position(0));
         self.journal.hold(HOLD, self.partition, needed.max(oldest_kept));
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use schema::{ForwardedTolerance, ForwardedType, Forwarder, ForwarderItem, ForwarderScope, Sealed};
 
 use super::spec::Scope;
-use crate::destinations::{Checked, Config, Fault, Item, Platform, platform};
+use crate::destinations::{Checked, Config, Fault, Host, Item, Platform, platform};
 use crate::lane::Tolerance;
+use crate::reach::Reach;
 use crate::value::DataType;
 
 /// Opens a secret by its [`secret_context`]; none if it was sealed under another
@@ -37,7 +38,7 @@ impl std::fmt::Debug for Opened {
 impl Opened {
     /// # Errors
     /// [`Fault`] names the field that is wrong.
-    pub fn of(forwarder: &Forwarder, unseal: &Unseal) -> Result<Self, Fault> {
+    pub fn of(forwarder: &Forwarder, unseal: &Unseal, reach: &Reach) -> Result<Self, Fault> {
         let known = || {
             let names: Vec<&str> =
                 crate::destinations::PLATFORMS.iter().map(|platform| platform.name()).collect();
@@ -56,6 +57,8 @@ impl Opened {
         let items = items.collect::<Result<_, _>>()?;
         let config = Config { settings: forwarder.settings.clone(), secrets, items };
         let checked = platform.check(&config)?;
+        let Host { name, field } = &checked.host;
+        reach.check(name).map_err(|error| Fault::new(*field, format!("{error}.")))?;
         Ok(Self { platform, config, checked })
     }
 }

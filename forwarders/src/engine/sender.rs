@@ -195,6 +195,7 @@ impl Sender {
                 return resumed.map_err(|_| Stopped);
             }
             Wait::Throttle => State::Throttled,
+            Wait::Displaced => State::Failing,
             Wait::Retry => {
                 self.account.failed();
                 State::Failing

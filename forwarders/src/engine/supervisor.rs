@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use journal::Journal;
 use schema::{DocumentKind, Forwarder, PartitionId, partition_of};
 use store::forwarders::{ForwarderStoreError, StoredLane};
 use store::{Change, Directory, Entry, ForwarderStore, ListQuery};
@@ -42,12 +43,14 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Supervisor {
     pub directory: Directory,
     pub store: ForwarderStore,
+    pub journal: Journal,
     pub inboxes: Vec<mpsc::Sender<Message>>,
     pub running: Arc<Mutex<HashMap<u64, Running>>>,
     pub shared: Arc<Shared>,
     pub unseal: Unseal,
     pub metrics: Metrics,
     pub queue_values: usize,
+    pub max_dead_letters: u32,
     pub stopping: watch::Receiver<bool>,
     pub senders: JoinSet<()>,
     pub epoch: u64,
@@ -174,7 +177,7 @@ impl Supervisor {
             self.patiently(|| self.store.rest(id)).await;
         }
         self.epoch += 1;
-        let opened = Opened::of(entry, &self.unseal);
+        let opened = Opened::of(entry, &self.unseal, self.shared.reach());
         let (status, queue, mut running) = self.new_running(entry, &opened, &partitions);
         if entry.enabled {
             let (queue_sender, queue_receiver) = queue;
@@ -239,25 +242,23 @@ impl Supervisor {
     ) {
         let id = entry.id;
         let has_lanes = self.lock().get(&id).is_some_and(|running| !running.partitions.is_empty());
-        let stored = match has_lanes {
-            true => Vec::new(),
-            false => self.patiently(|| self.store.lanes()).await.unwrap_or_default(),
+        let number = |partition: &usize| PartitionId(u16::try_from(*partition).unwrap_or(u16::MAX));
+        let mut places = match has_lanes {
+            true => HashMap::new(),
+            false => {
+                let numbers: Vec<PartitionId> = partitions.iter().map(number).collect();
+                self.places(id, &numbers).await
+            }
         };
         let spec =
             Arc::new(Spec::new((id, entry.tenant, scope(entry)), entry, opened.as_ref().ok()));
         for partition in partitions {
-            let number = PartitionId(u16::try_from(*partition).unwrap_or(u16::MAX));
-            let is_it = |lane: &&StoredLane| lane.forwarder == id && lane.partition == number;
-            let lane = stored.iter().find(is_it).cloned();
-            let stored = match lane {
-                Some(lane) => {
-                    let devices = self.patiently(|| self.store.devices(id, number)).await;
-                    Some((lane, devices.unwrap_or_default()))
-                }
-                None => None,
+            let put = Put {
+                spec: Arc::clone(&spec),
+                epoch: self.epoch,
+                queue: queue.clone(),
+                stored: places.remove(&number(partition)),
             };
-            let put =
-                Put { spec: Arc::clone(&spec), epoch: self.epoch, queue: queue.clone(), stored };
             let _ = self.inboxes[*partition].send(Message::Put(Box::new(put))).await;
         }
     }
@@ -393,7 +394,7 @@ impl Supervisor {
     }
 
     /// Asks the store until it does as asked, or never will.
-    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Option<T>
+    pub(super) async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, ForwarderStoreError>>,
     {

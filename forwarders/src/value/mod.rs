@@ -44,6 +44,18 @@ impl Datum {
         }
     }
 
+    /// What it takes in a JSON body, or a little less where nested JSON is written
+    /// anew.
+    #[must_use]
+    pub fn json_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => json_bytes(text),
+            Self::Json(json) => json.len(),
+            // The longest number has 24 characters.
+            Self::Number(_) | Self::Integer(_) | Self::Boolean(_) => 24,
+        }
+    }
+
     /// As JSON; nested JSON becomes what it says, or text if it says nothing.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -55,6 +67,18 @@ impl Datum {
             Self::Json(json) => serde_json::from_str(json).unwrap_or_else(|_| json.as_ref().into()),
         }
     }
+}
+
+/// What a text takes in JSON with its quotes. A text that is a device's own may
+/// be all control characters, each of which takes six bytes.
+#[must_use]
+pub fn json_bytes(text: &str) -> usize {
+    let width = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(width).sum::<usize>() + 2
 }
 
 /// What is remembered of a value that was sent: enough to tell whether the next

@@ -57,3 +57,14 @@ fn texts_are_told_apart_by_their_fingerprint_and_by_their_type() {
     assert_ne!(print(Datum::Text("1".into())), print(Datum::Json("1".into())));
     assert_ne!(print(Datum::Integer(1)), print(Datum::Number(1.0)));
 }
+
+#[test]
+fn the_size_of_a_text_in_json_is_known_before_it_is_written() {
+    for text in ["", "läuft", "say \"x\" \\ \n\t\r", "\u{0}\u{1f}\u{8}\u{c}\u{7f}\u{2028}"] {
+        let datum = Datum::Text(text.into());
+        assert_eq!(datum.json_bytes(), datum.to_json().to_string().len(), "{text:?}");
+    }
+    for number in [Datum::Number(-1.797_693_134_862_315_7e-308), Datum::Integer(i64::MIN)] {
+        assert!(number.to_json().to_string().len() <= number.json_bytes());
+    }
+}

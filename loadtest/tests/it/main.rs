@@ -7,5 +7,6 @@
 mod mosquitto;
 
 mod delivery;
+mod forwarding;
 mod readback;
 mod trouble;

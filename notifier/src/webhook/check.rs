@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use schema::{is_localhost_name, is_public_address};
 use url::{Host, Url};
 
 use super::WebhookOptions;
-use super::address::is_public;
 
 /// The longest URL of a webhook, as servers commonly take it.
 pub const MAX_URL_BYTES: usize = 2_048;
@@ -48,21 +48,14 @@ pub(super) fn checked(text: &str, options: &WebhookOptions) -> Result<Url, Webho
         return Err(WebhookUrlError::UserInfo);
     }
     let own = match url.host().ok_or(WebhookUrlError::NotAUrl)? {
-        Host::Ipv4(address) => !is_public(IpAddr::V4(address)),
-        Host::Ipv6(address) => !is_public(IpAddr::V6(address)),
-        Host::Domain(name) => is_localhost(name),
+        Host::Ipv4(address) => !is_public_address(IpAddr::V4(address)),
+        Host::Ipv6(address) => !is_public_address(IpAddr::V6(address)),
+        Host::Domain(name) => is_localhost_name(name),
     };
     if own && !options.allow_private_addresses {
         return Err(WebhookUrlError::Address(url.host_str().unwrap_or_default().to_owned()));
     }
     Ok(url)
-}
-
-/// The names that mean this machine wherever they are looked up (RFC 6761, 6.3);
-/// the parser has made them lower-case.
-fn is_localhost(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name == "localhost" || name.ends_with(".localhost")
 }
 
 #[cfg(test)]

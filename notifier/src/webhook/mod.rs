@@ -21,7 +21,6 @@
 //! are not followed, for each would have to be checked anew and turns a POST into a
 //! GET.
 
-mod address;
 mod check;
 mod resolver;
 

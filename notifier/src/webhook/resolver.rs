@@ -6,8 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-
-use super::address::is_public;
+use schema::is_public_address;
 
 /// The name leads to where webhooks may not go.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +26,7 @@ impl Resolver {
     /// One address inside spoils the name: which of them a connection takes is not
     /// ours to say.
     fn check(self, found: &[SocketAddr]) -> Result<(), OwnAddress> {
-        let own = found.iter().map(SocketAddr::ip).find(|address| !is_public(*address));
+        let own = found.iter().map(SocketAddr::ip).find(|address| !is_public_address(*address));
         match own {
             Some(address) if !self.allow_private => Err(OwnAddress(address)),
             _ => Ok(()),

@@ -4,6 +4,8 @@ use forwarders::ForwarderOptions;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::AllowedNetworks;
+
 /// An hour, the unit of how long data is kept for a platform.
 const HOUR_MS: u64 = 3_600_000;
 
@@ -35,6 +37,12 @@ pub struct ForwarderConfig {
     /// Refused values that are kept for one forwarder; the oldest make room.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_dead_letters: u32,
+    /// Networks of this machine and of private addresses that forwarders may
+    /// connect to, such as `10.0.0.0/8,fd00::/8`; the public Internet they always
+    /// may. Whoever may change a tenant's forwarders can then reach all that is
+    /// in them.
+    #[schema(value_type = String, format = "networks or empty")]
+    pub allowed_networks: AllowedNetworks,
 }
 
 impl Default for ForwarderConfig {
@@ -48,6 +56,7 @@ impl Default for ForwarderConfig {
             keep_hours: u32::try_from(options.keep_ms / HOUR_MS).unwrap_or(u32::MAX),
             connects_per_s: options.connects_per_s,
             max_dead_letters: options.max_dead_letters,
+            allowed_networks: AllowedNetworks(options.allowed_networks),
         }
     }
 }
@@ -63,6 +72,7 @@ impl ForwarderConfig {
             keep_ms: u64::from(self.keep_hours) * HOUR_MS,
             connects_per_s: self.connects_per_s,
             max_dead_letters: self.max_dead_letters,
+            allowed_networks: self.allowed_networks.0.clone(),
             ..ForwarderOptions::default()
         }
     }

@@ -32,7 +32,7 @@ pub use notifications::{
 pub use reference::reference;
 pub use settings::{Kind, Setting, settings};
 pub use storage::{AlarmConfig, BatchConfig, HistoryConfig, HistoryFilesConfig, JournalConfig};
-pub use text::{Hosts, Listen, Rates};
+pub use text::{AllowedNetworks, Hosts, Listen, Rates};
 
 /// The configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -31,14 +31,14 @@ def wait_until(what, probe, deadline_s=DEADLINE_S):
 class Baken:
     """One server with a data folder of its own, on free ports."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, options=()):
         self.folder = folder
         self.output = open(folder / "server.txt", "wb")
         ready = folder / "ready.json"
         self.process = subprocess.Popen(
             [os.environ["BAKEN_BIN"], "serve", "--data", str(folder / "data"),
              "--mqtt-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0",
-             "--ready-file", str(ready)],
+             "--ready-file", str(ready), *options],
             stdout=self.output, stderr=subprocess.STDOUT)
         wait_until("the server's ready file", lambda: ready.exists() or self.process.poll() is not None)
         assert self.process.poll() is None, (folder / "server.txt").read_text()

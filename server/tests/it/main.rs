@@ -14,6 +14,7 @@ mod directory;
 mod documents;
 mod downlink;
 mod events;
+mod forwarders;
 mod harness;
 mod http;
 mod keys;
@@ -24,6 +25,9 @@ mod mqtt;
 mod notifications;
 mod operator;
 mod operators;
+#[path = "../../../forwarders/tests/it/double.rs"]
+#[allow(dead_code, reason = "the forwarders' own tests use the rest of it")]
+mod platform;
 #[path = "../../../notifier/tests/it/postfix.rs"]
 #[allow(dead_code, reason = "the notifier's own tests use the rest of it")]
 mod postfix;

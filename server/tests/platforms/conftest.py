@@ -10,13 +10,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "clients"))
 
 from authority import Authority  # noqa: E402
 from baken import Baken  # noqa: E402
+from machine import OWN_MACHINE  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption("--outage-s", type=float, default=20,
+                     help="how long platforms are down in the test of an outage")
 
 
 @pytest.fixture
 def baken(tmp_path):
     folder = tmp_path / "baken"
     folder.mkdir()
-    server = Baken(folder)
+    server = Baken(folder, OWN_MACHINE)
     yield server
     server.stop()
 

@@ -5,7 +5,11 @@ import time
 
 import paho.mqtt.client as mqtt
 
-from baken import wait_until
+from baken import DEADLINE_S, wait_until
+
+
+# Counterparts and doubles stand on this machine.
+OWN_MACHINE = ("--set", "forwarders.allowed_networks=127.0.0.0/8,::1")
 
 
 class Machine:
@@ -20,9 +24,12 @@ class Machine:
 
     def publish(self, ts, values):
         """`ts` counts from a time of today, in milliseconds."""
-        ts += self.start
-        body = json.dumps({"ts": ts, "values": values})
-        self.client.publish("v1/devices/me/telemetry", body, qos=1).wait_for_publish(30)
+        self.offer(ts, values).wait_for_publish(30)
+
+    def offer(self, ts, values):
+        """As `publish`, without waiting for the acknowledgement."""
+        body = json.dumps({"ts": ts + self.start, "values": values})
+        return self.client.publish("v1/devices/me/telemetry", body, qos=1)
 
     def stop(self):
         self.client.loop_stop()
@@ -50,17 +57,24 @@ class Machine:
         assert found["selected"] == others, found
         return found
 
-    def settled(self, forwarder, selected):
+    def settled(self, forwarder, selected, deadline_s=DEADLINE_S):
         found = {}
 
         def probe():
             found.update(self.accounting(forwarder))
             return found["selected"] >= selected and found["in_flight"] + found["queued"] == 0
         try:
-            wait_until(f"{selected} readings to be dealt with", probe)
+            wait_until(f"{selected} readings to be dealt with", probe, deadline_s)
         except AssertionError as error:
             raise AssertionError(f"{error}; {found}; {self.state(forwarder)}") from error
         return found
+
+    def alarm(self, forwarder):
+        """The newest alarm that the forwarder is in trouble."""
+        rule = f"forwarder_failing/{forwarder['id']}"
+        found = [alarm for alarm in self.baken.call("GET", "/alarms?limit=1000")["items"]
+                 if alarm["rule"] == rule]
+        return max(found, key=lambda alarm: alarm["raised"]["at"], default=None)
 
     def test(self, forwarder):
         return self.baken.call("POST", f"/forwarders/{forwarder['id']}/test")

@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 
 from baken import wait_until
+from core import Core, CoreAt443
 from machine import Machine
 from mosquitto import Mosquitto
 from recorder import Recorder
+from rival import Rival
 
 
 def settings(broker, authority, client_id, certificate, **more):
@@ -82,14 +84,73 @@ def test_no_more_than_the_rate_goes_out_on_a_connection(baken, tmp_path, authori
         "aws_iot_core", settings(broker, authority, "site-1", certificate), {"private_key": key})
     begun = time.monotonic()
     for ts in range(400):
-        body = json.dumps({"ts": machine.start + ts, "values": {"n": ts}})
-        machine.client.publish("v1/devices/me/telemetry", body, qos=1)
+        machine.offer(ts, {"n": ts})
     machine.settled(forwarder, 400)
     took = time.monotonic() - begun
     assert len(broker.messages()) == 400
     assert took > 400 / 95, f"{400 / took} a second"
     machine.stop()
     broker.stop()
+
+
+def test_what_would_be_discarded_is_not_sent(baken, tmp_path, authority):
+    core = Core(tmp_path, authority, "baken/")
+    certificate, key = authority.issue("site-1")
+    machine = Machine(baken, "pump")
+    forwarder = machine.forwarder(
+        "aws_iot_core", settings(core, authority, "site-1", certificate), {"private_key": key})
+    for ts in range(450):
+        machine.offer(ts, {"n": ts})
+    counts = machine.settled(forwarder, 450)
+    assert counts["sent"] == 450, counts
+    assert [json.loads(body)["values"]["n"] for _, body in core.messages] == list(range(450))
+    assert core.discarded == 0 and core.violations == [] and len(core.connects) == 1
+    assert core.most_in_a_second() <= 100, core.most_in_a_second()
+    machine.stop()
+
+
+def test_a_client_id_that_another_takes_is_not_fought_for(baken, tmp_path, authority):
+    core = Core(tmp_path, authority, "baken/")
+    certificate, key = authority.issue("site-1")
+    machine = Machine(baken, "pump")
+    forwarder = machine.forwarder(
+        "aws_iot_core", settings(core, authority, "site-1", certificate), {"private_key": key})
+    rival = Rival(core, authority, "site-1", every_s=2)
+    began, step, details = time.monotonic(), 0, set()
+    while time.monotonic() - began < 20:
+        machine.publish(step, {"n": step})
+        step += 1
+        time.sleep(0.1)
+        details.add(machine.state(forwarder).get("detail"))
+    ours = len(core.connected_at["site-1"]) - rival.connects
+    assert 2 <= ours <= 8, ours
+    assert any(told and "the same client id" in told for told in details), details
+    rival.stop()
+    machine.settled(forwarder, step, deadline_s=120)
+    seen = [json.loads(body)["values"]["n"] for _, body in core.messages]
+    assert list(dict.fromkeys(seen)) == list(range(step)) and core.violations == []
+    machine.stop()
+
+
+def test_at_443_the_handshake_names_the_protocol_and_the_server(baken, tmp_path, authority):
+    core = CoreAt443(tmp_path, authority, "baken/")
+    certificate, key = authority.issue("site-1")
+    machine = Machine(baken, "pump")
+    # The port is the double's; at 443 the protocol is named without being told.
+    found = settings(core, authority, "site-1", certificate, alpn=True)
+    forwarder = machine.forwarder("aws_iot_core", found, {"private_key": key})
+    machine.publish(0, {"n": 1})
+    machine.settled(forwarder, 1)
+    assert len(core.messages) == 1 and core.refused == []
+    assert core.server_names and set(core.server_names) == {"localhost"}, core.server_names
+
+    unnamed = settings(core, authority, "site-2", certificate)
+    unnamed = machine.forwarder("aws_iot_core", unnamed, {"private_key": key})
+    machine.publish(1, {"n": 2})
+    machine.stands(unnamed, "failing")
+    machine.settled(forwarder, 2)
+    assert set(core.refused) == {"the protocol None"} and len(core.messages) == 2
+    machine.stop()
 
 
 def test_iam_credentials_by_the_vendor_s_api(baken, free_port):

@@ -6,7 +6,7 @@ import signal
 import time
 
 from baken import Baken, wait_until
-from machine import Machine
+from machine import OWN_MACHINE, Machine
 from recorder import Recorder
 
 SEED = 7
@@ -17,7 +17,7 @@ def test_sigkill_loses_and_reorders_nothing(tmp_path):
     folder = tmp_path / "baken"
     folder.mkdir()
     platform = Recorder()
-    baken = Baken(folder)
+    baken = Baken(folder, OWN_MACHINE)
     machine = Machine(baken, "pump")
     item = {"key": "n", "data_type": "integer", "settings": {"measurement": "m"}}
     forwarder = machine.forwarder("influxdb", {"url": platform.url, "bucket": "b"}, {}, [item])
@@ -36,7 +36,7 @@ def test_sigkill_loses_and_reorders_nothing(tmp_path):
         baken.process.wait(30)
         baken.output.close()
         (folder / "ready.json").unlink()
-        baken = Baken(folder)
+        baken = Baken(folder, OWN_MACHINE)
         machine.baken = baken
         machine.client.loop_stop()
         machine.client.disconnect()

@@ -44,6 +44,10 @@ struct Written {
     /// 8883, or 443 where a firewall lets nothing else through.
     #[serde(default)]
     port: Option<u16>,
+    /// Whether MQTT is named in the TLS handshake, as AWS asks at 443; where it is
+    /// not given, it is at 443.
+    #[serde(default)]
+    alpn: Option<bool>,
     /// The port of a test by HTTPS, 8443 where it is not given.
     #[serde(default)]
     https_port: Option<u16>,
@@ -78,6 +82,7 @@ pub(super) struct Settings {
     pub endpoint: String,
     pub topic: Template,
     pub port: u16,
+    pub alpn: bool,
     pub https_port: u16,
     pub ca: Option<String>,
     pub proof: Proof,
@@ -98,6 +103,12 @@ impl Settings {
         }
         topic.truncate(end);
         topic
+    }
+
+    /// The endpoint's name or address alone.
+    pub fn host(&self) -> &str {
+        let host = self.endpoint.strip_prefix("http://").unwrap_or(&self.endpoint);
+        host.split_once(':').map_or(host, |(host, _)| host)
     }
 
     /// The topic of no value at all, for a test.
@@ -125,10 +136,12 @@ pub(super) fn read(config: &Config) -> Result<Settings, Fault> {
         let message = "It is a host such as abc-ats.iot.eu-west-1.amazonaws.com.";
         return Err(Fault::new("settings.endpoint", message));
     }
+    let port = written.port.unwrap_or(8883);
     Ok(Settings {
         endpoint: host.to_owned(),
         topic,
-        port: written.port.unwrap_or(8883),
+        port,
+        alpn: written.alpn.unwrap_or(port == 443),
         https_port: written.https_port.unwrap_or(8443),
         ca: written.ca,
         proof,

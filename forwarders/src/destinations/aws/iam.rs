@@ -14,6 +14,7 @@ use super::MAX_MESSAGE_BYTES;
 use super::config::{Proof, Settings};
 use crate::engine::Context;
 use crate::outgoing::Outgoing;
+use crate::reach::is_not_allowed;
 
 pub(super) struct Service {
     client: Client,
@@ -37,7 +38,7 @@ impl Service {
         );
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
+            .build_with_resolver(context.reach().clone());
         let endpoint = match settings.endpoint.starts_with("http://") {
             true => settings.endpoint.clone(),
             false => format!("https://{}", settings.endpoint),
@@ -96,9 +97,10 @@ impl Destination for Service {
 /// An error in words, and what to do about it.
 fn failure(error: &SdkError<PublishError>) -> Failure {
     let Some(response) = error.raw_response() else {
+        let class = if is_not_allowed(error) { Class::Pause } else { Class::Retry };
         let why = aws_sdk_iotdataplane::error::DisplayErrorContext(error).to_string();
         let why: String = why.chars().take(300).collect();
-        return Failure::new(Class::Retry, format!("AWS IoT Core cannot be reached: {why}"));
+        return Failure::new(class, format!("AWS IoT Core cannot be reached: {why}"));
     };
     let status = response.status().as_u16();
     let (code, told) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());

@@ -12,7 +12,8 @@ pub use config::DEFAULT_TOPIC;
 pub use policy::policy;
 
 use super::{
-    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Identity, Platform, Waiting,
+    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Host, Identity, Platform,
+    Waiting,
 };
 use crate::engine::Context;
 use crate::lane::DropReason;
@@ -29,7 +30,7 @@ const LINGER_MS: u64 = 50;
 /// The values of one message; AWS takes 128 KB and counts in pieces of 5 KB.
 const MAX_MESSAGE_BYTES: usize = 32 << 10;
 
-/// The longest text of a value.
+/// The longest text of a value, as it stands in a message.
 const MAX_TEXT_BYTES: usize = 100 << 10;
 
 /// Publishes a second and connection; AWS discards from 100 on.
@@ -56,6 +57,7 @@ impl Platform for AwsIotCore {
             Proof::Iam { access_key_id, .. } => (access_key_id.clone(), None),
         };
         Ok(Checked {
+            host: Host { name: settings.host().to_owned(), field: "settings.endpoint" },
             account: AccountLimits {
                 name: format!("aws {} {who}", settings.endpoint),
                 rate_per_s: PUBLISHES_PER_S,
@@ -96,7 +98,7 @@ impl Platform for AwsIotCore {
 }
 
 fn fit(datum: Datum) -> Result<Datum, DropReason> {
-    match datum.heap_bytes() > MAX_TEXT_BYTES {
+    match datum.json_bytes() > MAX_TEXT_BYTES {
         true => Err(DropReason::TooLarge),
         false => Ok(datum),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::super::mqtt::{Link, Login};
+use super::super::mqtt::{Line, Login};
 use super::super::{Class, Destination, Failure, Fault, Sent, Waiting, encode, http};
 use super::MAX_MESSAGE_BYTES;
 use super::config::{Proof, Settings};
@@ -21,7 +21,7 @@ pub(super) struct Service {
     client_id: String,
     tls: Arc<rustls::ClientConfig>,
     context: Context,
-    link: Option<Link>,
+    line: Line,
 }
 
 impl Service {
@@ -30,39 +30,40 @@ impl Service {
             unreachable!("the caller has seen that there is a certificate")
         };
         let client_id = client_id.clone();
-        let protocols: &[&[u8]] = if settings.port == 443 { &[MQTT_AT_443] } else { &[] };
+        let protocols: &[&[u8]] = if settings.alpn { &[MQTT_AT_443] } else { &[] };
         let tls = Arc::new(tls_config(&settings, protocols)?);
-        Ok(Self { settings, client_id, tls, context: context.clone(), link: None })
+        let line = Line::new(
+            "something else may be connected with the same client id, or the policy may not \
+             allow iot:Publish for the topic",
+        );
+        Ok(Self { settings, client_id, tls, context: context.clone(), line })
     }
 
-    async fn connected(&mut self) -> Result<&Link, Failure> {
-        if self.link.as_ref().is_none_or(|link| !link.is_up()) {
-            self.link = None;
-            self.context.connect_turn().await;
-            let login = Login {
-                host: self.settings.endpoint.clone(),
-                port: self.settings.port,
-                client_id: self.client_id.clone(),
-                user: None,
-                password: None,
-                tls: Arc::clone(&self.tls),
-            };
-            self.link = Some(Link::connect(&login).await?);
-        }
-        self.link.as_ref().ok_or_else(Failure::timed_out)
+    async fn connect(&mut self) -> Result<(), Failure> {
+        let login = || Login {
+            host: self.settings.endpoint.clone(),
+            port: self.settings.port,
+            client_id: self.client_id.clone(),
+            user: None,
+            password: None,
+            tls: Arc::clone(&self.tls),
+        };
+        self.line.connect(&self.context, None, login).await
     }
 
     /// Connects, and publishes one message of a test by HTTPS, where the answer
     /// says whether the policy allows it; by MQTT it would only close the
     /// connection.
     pub async fn test(&mut self) -> Result<String, String> {
-        self.connected().await.map_err(|failure| {
+        self.connect().await.map_err(|failure| {
             format!("{}. The policy must allow iot:Connect for the client id.", failure.message)
         })?;
-        self.close().await;
+        self.line.close().await;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls_config(&self.settings, &[]).map_err(|f| f.to_string())?)
             .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(self.context.reach().clone())
             .timeout(Duration::from_secs(10))
             .build()
             .map_err(|error| error.to_string())?;
@@ -106,28 +107,23 @@ impl Destination for Service {
                     (topic, message.body, message.values.len())
                 })
                 .collect();
-            let account = Arc::clone(&self.context.account);
-            let mut sent = match self.connected().await {
+            let mut sent = match self.connect().await {
                 Err(failure) => Sent::failed(failure),
-                Ok(link) => link.publish(messages, &account).await,
+                Ok(()) => self.line.publish(messages, &self.context.account).await,
             };
-            if let Some(failure) = &mut sent.failure {
-                self.link = None;
-                if failure.class == Class::Retry && failure.message.contains("closed") {
-                    failure.message.push_str(
-                        "; AWS does so when the policy does not allow iot:Publish for the topic",
-                    );
-                }
+            if let Some(failure) = &mut sent.failure
+                && failure.class == Class::Retry
+                && failure.message.contains("closed")
+            {
+                failure.message.push_str(
+                    "; AWS does so when the policy does not allow iot:Publish for the topic",
+                );
             }
             sent
         })
     }
 
     fn close(&mut self) -> Waiting<'_, ()> {
-        Box::pin(async move {
-            if let Some(link) = self.link.take() {
-                link.close().await;
-            }
-        })
+        Box::pin(self.line.close())
     }
 }

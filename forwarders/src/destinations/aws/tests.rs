@@ -86,3 +86,33 @@ fn a_client_id_is_one_forwarder_s_and_a_key_fits_its_certificate() {
         assert_eq!(fault.unwrap_err().field, field);
     }
 }
+
+#[test]
+fn at_443_mqtt_is_named_in_the_handshake_and_elsewhere_if_told() {
+    let (certificate_pem, key) = certificate();
+    for (port, alpn, named) in [
+        (Value::Null, Value::Null, false),
+        (json!(443), Value::Null, true),
+        (json!(8883), json!(true), true),
+        (json!(443), json!(false), false),
+    ] {
+        let settings = json!({
+            "authentication": "certificate", "endpoint": "a.iot.eu-west-1.amazonaws.com",
+            "client_id": "site-1", "certificate": certificate_pem, "port": port, "alpn": alpn,
+        });
+        let read = config::read(&config(settings, &[("private_key", &key)])).unwrap();
+        assert_eq!(read.alpn, named, "{port} {alpn}");
+    }
+}
+
+#[test]
+fn the_host_is_told_from_what_stands_around_it() {
+    for (endpoint, host) in [
+        ("a.iot.eu-west-1.amazonaws.com", "a.iot.eu-west-1.amazonaws.com"),
+        ("https://a.example", "a.example"),
+        ("http://10.0.0.1:8080", "10.0.0.1"),
+    ] {
+        let checked = AwsIotCore.check(&by_iam(json!({ "endpoint": endpoint }))).unwrap();
+        assert_eq!((checked.host.name.as_str(), checked.host.field), (host, "settings.endpoint"));
+    }
+}

@@ -13,6 +13,11 @@ const PRIVATE_KEY: &str = "private_key";
 const DEFAULT_SENDS_PER_S: u32 = 100;
 const MAX_SENDS_PER_S: u32 = 6_000;
 
+/// How long a token holds; a hub takes no more than a year, and a day is as good.
+const DEFAULT_TOKEN_LIFE_S: u32 = 3_600;
+const MIN_TOKEN_LIFE_S: u32 = 10;
+const MAX_TOKEN_LIFE_S: u32 = 86_400;
+
 /// How the device proves who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +45,10 @@ struct Written {
     /// What the hub's tier and units allow; all forwarders to it share it.
     #[serde(default)]
     sends_per_s: Option<u32>,
+    /// How long a token of a connection string's key holds; it is renewed before
+    /// its last fifth.
+    #[serde(default)]
+    token_life_s: Option<u32>,
     /// 8883 where it is not given.
     #[serde(default)]
     port: Option<u16>,
@@ -60,8 +69,11 @@ pub(super) struct Settings {
     pub device_id: String,
     pub proof: Proof,
     pub sends_per_s: u32,
+    pub token_life_s: u32,
     pub port: u16,
     pub ca: Option<String>,
+    /// The field that says the host.
+    pub host_field: &'static str,
     /// The field that two forwarders of one device have alike.
     pub identity_field: &'static str,
 }
@@ -77,12 +89,17 @@ pub(super) fn read(config: &Config) -> Result<Settings, Fault> {
         let message = format!("It must be 1 to {MAX_SENDS_PER_S}.");
         return Err(Fault::new("settings.sends_per_s", message));
     }
+    let token_life_s = written.token_life_s.unwrap_or(DEFAULT_TOKEN_LIFE_S);
+    if !(MIN_TOKEN_LIFE_S..=MAX_TOKEN_LIFE_S).contains(&token_life_s) {
+        let message = format!("It must be {MIN_TOKEN_LIFE_S} to {MAX_TOKEN_LIFE_S}.");
+        return Err(Fault::new("settings.token_life_s", message));
+    }
     let settings = match written.authentication {
         Authentication::ConnectionString => by_key(config, &written)?,
         kind => by_certificate(config, &written, kind == Authentication::X509CaSigned)?,
     };
     let port = written.port.unwrap_or(8883);
-    Ok(Settings { sends_per_s, port, ca: written.ca, ..settings })
+    Ok(Settings { sends_per_s, token_life_s, port, ca: written.ca, ..settings })
 }
 
 fn by_key(config: &Config, written: &Written) -> Result<Settings, Fault> {
@@ -100,7 +117,7 @@ fn by_key(config: &Config, written: &Written) -> Result<Settings, Fault> {
             return Err(Fault::new(format!("settings.{name}"), message));
         }
     }
-    Ok(settings(host, device_id, Proof::Key(key), field))
+    Ok(settings(host, device_id, Proof::Key(key), (field, field)))
 }
 
 fn by_certificate(
@@ -133,15 +150,24 @@ fn by_certificate(
         return Err(Fault::new("settings.certificate", message));
     }
     let proof = Proof::Certificate { certificate, private_key };
-    Ok(settings(host, device_id, proof, "settings.device_id"))
+    Ok(settings(host, device_id, proof, ("settings.host", "settings.device_id")))
 }
 
 fn settings(
     host: String,
     device_id: String,
     proof: Proof,
-    identity_field: &'static str,
+    (host_field, identity_field): (&'static str, &'static str),
 ) -> Settings {
-    let sends_per_s = DEFAULT_SENDS_PER_S;
-    Settings { host, device_id, proof, sends_per_s, port: 8883, ca: None, identity_field }
+    Settings {
+        host,
+        device_id,
+        proof,
+        sends_per_s: DEFAULT_SENDS_PER_S,
+        token_life_s: DEFAULT_TOKEN_LIFE_S,
+        port: 8883,
+        ca: None,
+        host_field,
+        identity_field,
+    }
 }

@@ -10,7 +10,8 @@ mod service;
 pub use sas::token;
 
 use super::{
-    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Identity, Platform, Waiting,
+    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Host, Identity, Platform,
+    Waiting,
 };
 use crate::engine::Context;
 use crate::lane::DropReason;
@@ -26,7 +27,7 @@ const LINGER_MS: u64 = 50;
 /// The values of one message; a hub takes 256 KB and counts in pieces of 4 KB.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
-/// The longest text of a value.
+/// The longest text of a value, as it stands in a message.
 const MAX_TEXT_BYTES: usize = 200 << 10;
 
 /// The platform `azure_iot_hub`.
@@ -42,10 +43,11 @@ impl Platform for AzureIotHub {
         let settings = config::read(config)?;
         let field = settings.identity_field;
         Ok(Checked {
+            host: Host { name: settings.host.clone(), field: settings.host_field },
             account: AccountLimits {
                 name: format!("azure {}", settings.host),
                 rate_per_s: settings.sends_per_s,
-                burst: settings.sends_per_s,
+                burst: (settings.sends_per_s / 10).max(1),
                 // Each device has a connection of its own.
                 concurrency: 10_000,
             },
@@ -76,7 +78,7 @@ impl Platform for AzureIotHub {
 }
 
 fn fit(datum: Datum) -> Result<Datum, DropReason> {
-    match datum.heap_bytes() > MAX_TEXT_BYTES {
+    match datum.json_bytes() > MAX_TEXT_BYTES {
         true => Err(DropReason::TooLarge),
         false => Ok(datum),
     }

@@ -101,3 +101,18 @@ fn a_certificate_must_fit_its_key_and_its_device() {
         assert_eq!(fault.field, field, "{fault}");
     }
 }
+
+#[test]
+fn a_token_s_life_is_long_enough_to_be_renewed_in_and_short_enough_to_be_lost() {
+    let device = STRING.replace("site 1", "site-1");
+    let check = |life: Value| {
+        let settings = json!({ "authentication": "connection_string", "token_life_s": life });
+        config::read(&config(settings, &[("connection_string", &device)]))
+    };
+    assert_eq!(check(Value::Null).ok().map(|it| it.token_life_s), Some(3_600));
+    assert_eq!(check(json!(10)).ok().map(|it| it.token_life_s), Some(10));
+    for wrong in [json!(9), json!(86_401), json!(-1)] {
+        let fault = check(wrong).err().unwrap();
+        assert_eq!(fault.field, "settings.token_life_s", "{fault}");
+    }
+}

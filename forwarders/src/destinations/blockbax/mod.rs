@@ -9,7 +9,9 @@ mod service;
 
 pub use encoder::Encoder;
 
-use super::{AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Platform, Waiting};
+use super::{
+    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Host, Platform, Waiting,
+};
 use crate::engine::Context;
 use crate::lane::DropReason;
 use crate::value::{Datum, decimal};
@@ -47,6 +49,10 @@ impl Platform for Blockbax {
         let settings = config::read(config)?;
         Encoder::new(&config.items)?;
         Ok(Checked {
+            host: Host {
+                name: settings.url.host_str().unwrap_or_default().to_owned(),
+                field: "settings.url",
+            },
             account: AccountLimits {
                 name: format!("blockbax {} {}", settings.url, settings.project_id),
                 rate_per_s: REQUESTS_PER_S,

@@ -8,7 +8,9 @@ mod service;
 
 pub use encoder::Encoder;
 
-use super::{AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Platform, Waiting};
+use super::{
+    AccountLimits, BatchLimits, Checked, Config, Destination, Fault, Host, Platform, Waiting,
+};
 use crate::engine::Context;
 use crate::lane::DropReason;
 use crate::value::Datum;
@@ -44,6 +46,10 @@ impl Platform for InfluxDb {
         Encoder::new(&settings, &config.items)?;
         let name = format!("influxdb {} {}", settings.url, settings.bucket);
         Ok(Checked {
+            host: Host {
+                name: settings.url.host_str().unwrap_or_default().to_owned(),
+                field: "settings.url",
+            },
             account: AccountLimits {
                 name,
                 rate_per_s: REQUESTS_PER_S,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use forwarders::engine::{Opened, secret_context};
+use forwarders::engine::secret_context;
 use schema::{Document, DocumentBody, Forwarder, TenantId};
 use store::DirectoryError;
 use utoipa_axum::router::OpenApiRouter;
@@ -39,9 +39,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// Checks what the platform asks, and says who the forwarder is to it. The
 /// answer is the field that would have to differ from another's.
 fn check(state: &AppState, forwarder: &mut Forwarder) -> ApiResult<Option<&'static str>> {
-    let unseal = crate::forwarding::unseal(&state.secret);
-    let opened = Opened::of(forwarder, &unseal)?;
-    let identity = opened.checked.identity;
+    let identity = state.forwarders.opened(forwarder)?.checked.identity;
     forwarder.identity = identity.as_ref().map(|identity| identity.name.clone());
     Ok(identity.map(|identity| identity.field))
 }

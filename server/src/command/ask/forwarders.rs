@@ -60,7 +60,15 @@ impl From<ForwarderCommand> for Ask {
                 let path = format!("/forwarders/{}{part}", one.id);
                 Self { server: one.server, what: What::Show { path } }
             }
-            ForwarderCommand::Test(one) => deed(one, "test"),
+            ForwarderCommand::Test(one) => {
+                let what = What::Test {
+                    path: format!("/forwarders/{}/test", one.id),
+                    body: json!({}),
+                    wanted: ("ok", json!(true)),
+                    otherwise: "the platform would take no values",
+                };
+                Self { server: one.server, what }
+            }
             ForwarderCommand::Pause(one) => deed(one, "pause"),
             ForwarderCommand::Resume(one) => deed(one, "resume"),
             ForwarderCommand::DeadLetters(args) => args.into(),

@@ -58,10 +58,12 @@ enum What {
         path: String,
         body: Value,
     },
-    /// A test message; it is an error where nobody has taken it.
+    /// A test; it is an error where its answer is not the wanted one.
     Test {
-        path: &'static str,
+        path: String,
         body: Value,
+        wanted: (&'static str, Value),
+        otherwise: &'static str,
     },
     /// Something that is done to many, a number of them in a call.
     DoAll {
@@ -292,14 +294,14 @@ pub(super) fn run(ask: Ask, output: &mut Output) -> anyhow::Result<()> {
                 done => fields(&done, output)?,
             }
         }
-        What::Test { path, body } => {
-            let done = runtime.block_on(client.post(path, &body))?;
+        What::Test { path, body, wanted: (field, value), otherwise } => {
+            let done = runtime.block_on(client.post(&path, &body))?;
             if server.json {
                 pretty(output, &done)?
             } else {
                 fields(&done, output)?
             }
-            anyhow::ensure!(done["outcome"] == "sent", "the message was not taken");
+            anyhow::ensure!(done[field] == value, "{otherwise}");
         }
         What::DoAll { path, body } => {
             let done = runtime.block_on(alarms::do_all(&client, path, body))?;

@@ -124,7 +124,13 @@ impl From<NotifyCommand> for Ask {
                     "to": to, "user": user, "channel": channel.as_str(), "tenant": tenant,
                     "language": language,
                 });
-                Self { server, what: What::Test { path: "/messages/test", body } }
+                let what = What::Test {
+                    path: "/messages/test".to_owned(),
+                    body,
+                    wanted: ("outcome", json!("sent")),
+                    otherwise: "the message was not taken",
+                };
+                Self { server, what }
             }
             NotifyCommand::Messages(args) => {
                 let query = query_string(&[

@@ -174,17 +174,19 @@ impl PartitionWorker {
         let partition = Some(self.partition);
         let options =
             EngineOptions { grace_ms: self.options.grace_ms, partition, gathers_updates: true };
-        let bounds = self.journal.bounds(self.partition);
+        let oldest = self.journal.bounds(self.partition).oldest;
         let (engine, from) = match &claim.snapshot {
             Some(snapshot) => (Engine::restore(options, &snapshot.bytes)?, snapshot.position),
             // A partition whose alarms begin today begins at what is kept.
-            None if claim.position == Position(0) => (Engine::new(options), bounds.oldest),
+            None if claim.position == Position(0) => (Engine::new(options), oldest),
             None => (Engine::new(options), Position(0)),
         };
-        if claim.position > bounds.next {
-            return Err(StopReason::JournalBehind { committed: claim.position, next: bounds.next });
-        }
         let mut reader = self.journal.reader(self.partition, from)?;
+        // Behind the reader, which has asked where the journal ends.
+        let next = self.journal.bounds(self.partition).next;
+        if claim.position > next {
+            return Err(StopReason::JournalBehind { committed: claim.position, next });
+        }
         self.journal.hold(READER_NAME, self.partition, from);
         let tally = engine.tally();
         let mut owned = Owned {
@@ -218,7 +220,7 @@ impl PartitionWorker {
             if *self.stopping.borrow() {
                 return Ok(None);
             }
-            let Some(entry) = reader.try_next()? else {
+            let Some(entry) = reader.next_durable().await? else {
                 return Err(StopReason::JournalBehind {
                     committed: claim.position,
                     next: owned.position,

@@ -35,9 +35,23 @@ impl Reader {
         }
     }
 
+    /// The next entry if it is known to be durable; waits until it can be had, for
+    /// the brokers too. None at the end of the journal.
+    ///
+    /// # Errors
+    /// The entry cannot be read; asking again gives it, or the error, again.
+    pub async fn next_durable(&mut self) -> Result<Option<Entry>, ReadError> {
+        match self {
+            Self::Embedded(reader) => reader.try_next(),
+            Self::Kafka(reader) if reader.has_more() => reader.next().await.map(Some),
+            Self::Kafka(reader) => reader.try_next(),
+        }
+    }
+
     /// The next entry if it is at hand: on this machine's disk, which is read on
     /// the calling thread, or in memory. None says nothing of whether there is
-    /// more at the brokers; only [`Reader::next`] waits for them.
+    /// more at the brokers; [`Reader::next_durable`]
+    /// says that.
     ///
     /// # Errors
     /// The entry cannot be read; asking again gives it, or the error, again.

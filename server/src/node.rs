@@ -36,7 +36,7 @@ use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
 use crate::notifications::{self, link_key, webhook_options};
-use crate::secret::{Secret, generate_token};
+use crate::secret::{Secret, first_line, generate_token};
 use crate::standing::Standings;
 use crate::upkeep::Upkeep;
 
@@ -296,6 +296,14 @@ pub(crate) async fn open_journal(
     folder: &Path,
     registry: &Registry,
 ) -> anyhow::Result<Journal> {
+    if config.url.is_set() {
+        let password = match &config.password_file {
+            file if file.as_os_str().is_empty() => String::new(),
+            file => first_line("journal.password_file", file)?,
+        };
+        let opened = Journal::open_kafka(config.kafka_options(&password)?, registry).await;
+        return opened.context("cannot open the journal in Kafka");
+    }
     let options = config.options(folder.join(JOURNAL_DIR));
     let registry = registry.clone();
     // Recovery reads files: not on a thread of the runtime.

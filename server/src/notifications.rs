@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alarms::AlarmWorkers;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use notifier::channel::Plain;
 use notifier::email::{EmailOptions, EmailSender, Tls};
 use notifier::links::LinkKey;
@@ -23,7 +23,7 @@ use store::Store;
 use crate::config::{
     EmailConfig, EmailTls, NotificationsConfig, SmsConfig, SmsProviderName, WebhookConfig,
 };
-use crate::secret::{Secret, webhook_context};
+use crate::secret::{self, Secret, webhook_context};
 
 /// Keeps the keys apart that are made of the installation's secret. Stable:
 /// links and addresses that are out there were signed with them.
@@ -93,14 +93,8 @@ fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// The first line of a file that holds a secret.
 fn secret_file(setting: &str, path: &Path) -> anyhow::Result<Plain> {
-    ensure!(!path.as_os_str().is_empty(), "`{setting}` is empty, but must name a file");
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("`{setting}`: cannot read {}", path.display()))?;
-    let first = text.lines().next().unwrap_or_default().trim();
-    ensure!(!first.is_empty(), "`{setting}`: {} is empty", path.display());
-    Ok(Plain(first.to_owned()))
+    secret::first_line(setting, path).map(Plain)
 }
 
 fn email(config: &EmailConfig) -> anyhow::Result<Option<EmailSender>> {

@@ -6,6 +6,7 @@
 //! such as the key that signs a webhook, is sealed instead.
 
 mod derived;
+mod file;
 mod sealing;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+pub(crate) use file::first_line;
 pub use sealing::{UnsealError, webhook_context};
 
 /// Length of the installation's secret.

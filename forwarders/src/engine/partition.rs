@@ -32,6 +32,9 @@ pub(super) const HOLD: &str = "forwarders";
 /// Records that are taken of one kind before the others have their turn.
 const TURN: usize = 64;
 
+/// How long a lane that is behind waits for its next record in one turn.
+const CATCH_UP_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The pause before a read that failed is tried again.
 const READ_PAUSE: Duration = Duration::from_millis(200);
 
@@ -162,7 +165,7 @@ impl Partition {
                 let Ok(message) = inbox.try_recv() else { break };
                 self.hear(message).await;
             }
-            let is_behind = self.catch_up()?;
+            let is_behind = self.catch_up().await?;
             if is_behind {
                 for _ in 0..TURN {
                     let Some(entry) = self.next_live(&mut reader)? else { break };
@@ -235,7 +238,7 @@ impl Partition {
     }
 
     /// Reads for lanes that are behind; whether there is more to do at once.
-    fn catch_up(&mut self) -> Result<bool, End> {
+    async fn catch_up(&mut self) -> Result<bool, End> {
         for _ in 0..TURN {
             let Some(target) = self.catch_up_from() else {
                 return Ok(false);
@@ -255,7 +258,13 @@ impl Partition {
                     Err(error) => return Err(error.into()),
                 },
             };
-            match reader.try_next() {
+            // Those that keep up don't wait for it longer than that.
+            let Ok(read) = tokio::time::timeout(CATCH_UP_PATIENCE, reader.next_durable()).await
+            else {
+                self.catch_up = Some(reader);
+                return Ok(false);
+            };
+            match read {
                 Ok(Some(entry)) => {
                     self.catch_up = Some(reader);
                     self.route(&entry, Mode::Behind)?;

@@ -109,6 +109,11 @@ impl KafkaReader {
         }
     }
 
+    /// Whether an entry is durable at [`KafkaReader::position`], as far as is known.
+    pub(crate) fn has_more(&self) -> bool {
+        self.next < self.shared.partitions[usize::from(self.partition)].bounds().next.0
+    }
+
     /// See [`crate::Reader::try_next`].
     pub(crate) fn try_next(&mut self) -> Result<Option<Entry>, ReadError> {
         if let Some(entry) = self.take_from_memory() {

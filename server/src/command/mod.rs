@@ -112,6 +112,9 @@ pub(crate) struct ConfigArgs {
     /// The folder that holds all (server.data_dir)
     #[arg(long, value_name = "DIR", env = "BAKEN_DATA")]
     data: Option<String>,
+    /// Where the journal is, if not in the folder (journal.url)
+    #[arg(long, value_name = "kafka://…")]
+    journal: Option<String>,
     /// Where plain MQTT is taken (mqtt.listen)
     #[arg(long, value_name = "ADDRESS:PORT")]
     mqtt_listen: Option<String>,
@@ -136,6 +139,7 @@ impl ConfigArgs {
         layers = layers.variables(std::env::vars());
         let flags = [
             ("--data", "server.data_dir", &self.data),
+            ("--journal", "journal.url", &self.journal),
             ("--mqtt-listen", "mqtt.listen", &self.mqtt_listen),
             ("--api-listen", "api.listen", &self.api_listen),
             ("--log-level", "log.level", &self.log_level),

@@ -19,6 +19,9 @@ const VARIABLE_PREFIX: &str = "BAKEN_";
 /// Variables that are no settings: they belong to flags of the command line.
 const OTHER_VARIABLES: [&str; 4] = ["BAKEN_CONFIG", "BAKEN_DATA", "BAKEN_SERVER", "BAKEN_TOKEN"];
 
+/// Settings that may hold a password, so that no error repeats their text.
+const WITH_SECRETS: [&str; 1] = ["journal.url"];
+
 /// Where a setting's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -232,7 +235,7 @@ impl Layers {
             self.errors.push(ConfigError::Wrong {
                 source_text: source.to_string(),
                 name: setting.path.clone(),
-                value: value.to_string(),
+                value: shown(&setting.path, &value),
                 allowed: setting.allowed(),
             });
         }
@@ -245,7 +248,7 @@ impl Layers {
             .map_or_else(|| reason.to_string(), |s| format!("{} ({reason})", s.allowed()));
         let (value, source) =
             self.values.get(path).map_or((String::new(), Source::Default), |(value, source)| {
-                (value.to_string(), source.clone())
+                (shown(path, value), source.clone())
             });
         ConfigError::Wrong {
             source_text: source.to_string(),
@@ -288,6 +291,11 @@ fn together(config: &Config) -> Vec<ConfigError> {
     if config.server.data_dir.as_os_str().is_empty() {
         add("`server.data_dir` is empty, but must name a folder");
     }
+    if config.journal.url.is_set()
+        && let Err(error) = config.journal.kafka_options("")
+    {
+        add(&format!("`journal.url`: {error}"));
+    }
     if config.journal.retention_bytes < 2 * config.journal.segment_bytes {
         add("`journal.retention_bytes` must be at least twice `journal.segment_bytes`");
     }
@@ -298,6 +306,11 @@ fn together(config: &Config) -> Vec<ConfigError> {
         add("`history.files.page_rows` must be at most `history.files.row_group_rows`");
     }
     errors
+}
+
+/// A value as an error tells it.
+fn shown(path: &str, value: &Value) -> String {
+    if WITH_SECRETS.contains(&path) { "not shown".to_owned() } else { value.to_string() }
 }
 
 /// The known name that looks most like `name`, if any looks like it at all.

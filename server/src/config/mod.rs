@@ -10,6 +10,7 @@ mod load;
 mod mqtt;
 mod notifications;
 mod reference;
+mod service_url;
 mod settings;
 mod storage;
 mod text;
@@ -30,6 +31,7 @@ pub use notifications::{
     SmsProviderName, TwilioConfig, WebhookConfig,
 };
 pub use reference::reference;
+pub use service_url::ServiceUrl;
 pub use settings::{Kind, Setting, settings};
 pub use storage::{AlarmConfig, BatchConfig, HistoryConfig, HistoryFilesConfig, JournalConfig};
 pub use text::{AllowedNetworks, Hosts, Listen, Rates};

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use alarms::AlarmOptions;
 use ingest::batch::BatchOptions;
 use ingest::recorder::RecorderOptions;
-use journal::EmbeddedOptions;
+use journal::{EmbeddedOptions, KafkaOptions, OpenError, Secret};
 use serde::{Deserialize, Serialize};
 use store::HistoryOptions;
 use utoipa::ToSchema;
+
+use super::ServiceUrl;
 
 /// An hour, the unit of the journal's retention and of the history's windows.
 const HOUR_MS: u64 = 3_600_000;
@@ -17,6 +19,19 @@ const HOUR_MS: u64 = 3_600_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JournalConfig {
+    /// Where the journal is: empty for the folder's own, else Kafka, as
+    /// `kafka://user@host:port,host:port/topic?option=value&…`. The options are
+    /// `partitions` (64), `replication_factor` (3), `min_insync_replicas` (2) and
+    /// `retention_hours` (168) of a topic that is made and at least of one that is
+    /// there, `tls` (`true` or `false`), `ca_file`, and `sasl` (`plain`,
+    /// `scram-sha-256`, `scram-sha-512`). Of this section only `queue_bytes` and
+    /// what is below `batch` apply then. Also the flag `--journal`.
+    #[schema(value_type = String, format = "empty, or kafka://host:port,host:port/topic")]
+    pub url: ServiceUrl,
+    /// The file with the password of the user in `journal.url`, of which the
+    /// first line counts; empty takes the one in the address, if there is one.
+    #[schema(value_type = String, format = "file")]
+    pub password_file: PathBuf,
     /// Partitions of a new journal. A folder keeps its number for life, because
     /// a location's readings would otherwise lose their order.
     #[schema(minimum = 1, maximum = 1_024)]
@@ -189,6 +204,8 @@ impl Default for JournalConfig {
     fn default() -> Self {
         let options = EmbeddedOptions::default();
         Self {
+            url: ServiceUrl::default(),
+            password_file: PathBuf::new(),
             partitions: options.partitions,
             segment_bytes: options.segment_bytes,
             retention_bytes: options.retention_bytes,
@@ -269,6 +286,20 @@ impl Default for AlarmConfig {
 }
 
 impl JournalConfig {
+    /// The journal in Kafka. `password` is what the file says, or empty.
+    ///
+    /// # Errors
+    /// The address names what is wrong in it.
+    pub fn kafka_options(&self, password: &str) -> Result<KafkaOptions, OpenError> {
+        let mut options = KafkaOptions::parse(self.url.expose())?;
+        options.queue_bytes = usize::try_from(self.queue_bytes).unwrap_or(usize::MAX);
+        if !password.is_empty() {
+            options.password = Secret::from(password.to_owned());
+        }
+        options.check()?;
+        Ok(options)
+    }
+
     /// The journal in the folder `dir`.
     #[must_use]
     pub fn options(&self, dir: PathBuf) -> EmbeddedOptions {

@@ -6,6 +6,9 @@
 mod alarms;
 mod backtest;
 mod bad_profiles;
+#[path = "../../../journal/tests/it/brokers.rs"]
+#[allow(dead_code, reason = "the journal's own tests use the rest of it")]
+mod brokers;
 mod commands;
 mod config;
 mod demo;
@@ -17,6 +20,7 @@ mod events;
 mod forwarders;
 mod harness;
 mod http;
+mod kafka;
 mod keys;
 mod lifecycle;
 mod location_groups;

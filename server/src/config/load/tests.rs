@@ -125,3 +125,19 @@ fn the_defaults_are_a_configuration() {
     let loaded = Layers::default().load().unwrap();
     assert_eq!(loaded.config, Config::default());
 }
+
+#[test]
+fn what_is_wrong_with_the_journals_address_is_told_without_its_password() {
+    let told = |url: &str| {
+        let loaded = Layers::default().flag("--journal", "journal.url", url).load();
+        loaded.map(|_| ()).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(told("kafka://eva:hunter2@127.0.0.1:9092/baken"), Ok(()));
+    assert_eq!(
+        told("eva:hunter2@127.0.0.1").unwrap_err(),
+        "flag --journal: `journal.url` is not shown, but must be empty, or \
+         kafka://host:port,host:port/topic (it is no address of the form scheme://host)"
+    );
+    let error = told("kafka://eva:hunter2@127.0.0.1:9092/baken?partitions=0").unwrap_err();
+    assert_eq!(error, "`journal.url`: journal option partitions: 1 to 1024");
+}

@@ -6,8 +6,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # Where a tool is found, and the Debian package that brings it.
-BUILD_TOOLS := cc:build-essential make:build-essential
-TEST_TOOLS := $(BUILD_TOOLS) mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv victoria-metrics:victoria-metrics \
+# A name with .pc is a library that pkg-config knows.
+BUILD_TOOLS := cc:build-essential make:build-essential pkg-config:pkg-config openssl.pc:libssl-dev
+TEST_TOOLS := $(BUILD_TOOLS) curl:curl mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv victoria-metrics:victoria-metrics \
     java:default-jre-headless mvn:maven \
     postfix:postfix saslpasswd2:sasl2-bin,libsasl2-modules,libsasl2-modules-db
 
@@ -41,7 +42,7 @@ deny: $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny check bans licenses sources
 
 $(TOOLS)/bin/cargo-deny:
-	cargo install --locked --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
+	cargo install --debug --locked --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION) # runs for a second: quick to build counts
 
 unit: ## the Rust tests
 	cargo test --workspace --locked

@@ -1,6 +1,7 @@
 """mosquitto with TLS that asks for client certificates, and an ACL: a rule for
 each common name."""
 
+import atexit
 import socket
 import subprocess
 import threading
@@ -43,6 +44,8 @@ class Mosquitto:
     def start(self):
         self.process = subprocess.Popen(["mosquitto", "-c", str(self.config)],
                                         stdout=self.log, stderr=subprocess.STDOUT)
+        # Also where a test fails before it has ended it.
+        atexit.register(self.process.kill)
 
         def listens():
             with socket.socket() as probe:

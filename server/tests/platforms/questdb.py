@@ -1,6 +1,7 @@
 """QuestDB, whose whole server is one archive: it takes InfluxDB's write API with
 real types, and is read back by SQL."""
 
+import atexit
 import json
 import os
 import pathlib
@@ -32,6 +33,8 @@ class QuestDb:
             ["java", "-Xmx512m", "--add-exports", "java.base/jdk.internal.math=io.questdb",
              "-p", os.environ["QUESTDB_JAR"], "-m", "io.questdb/io.questdb.ServerMain",
              "-d", str(folder)], stdout=self.log, stderr=subprocess.STDOUT)
+        # Also where a test fails before it has ended it.
+        atexit.register(self.process.kill)
 
         def alive():
             assert self.process.poll() is None, (folder / "questdb.txt").read_text()

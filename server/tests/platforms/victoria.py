@@ -1,5 +1,6 @@
 """VictoriaMetrics, which takes InfluxDB's write API and gives back what it has."""
 
+import atexit
 import json
 import subprocess
 import urllib.parse
@@ -19,6 +20,8 @@ class Victoria:
             ["victoria-metrics", f"-httpListenAddr=127.0.0.1:{self.port}",
              f"-storageDataPath={self.folder}", "-retentionPeriod=100y"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Also where a test fails before it has ended it.
+        atexit.register(self.process.kill)
         wait_until("victoria-metrics", self._alive)
 
     def _alive(self):

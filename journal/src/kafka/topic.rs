@@ -66,11 +66,21 @@ fn check_shape(
     let topic = metadata.topics().iter().find(|topic| topic.name() == options.topic);
     let partitions = topic.map(rdkafka::metadata::MetadataTopic::partitions).unwrap_or_default();
     if partitions.len() != usize::from(options.partitions) {
-        return Err(unfit(options, "partitions", partitions.len(), options.partitions));
+        return Err(unfit(
+            options,
+            "partitions",
+            &partitions.len().to_string(),
+            &options.partitions.to_string(),
+        ));
     }
     let fewest = partitions.iter().map(|it| it.replicas().len()).min().unwrap_or(0);
     if fewest < usize::from(options.replication_factor) {
-        return Err(unfit(options, "replication_factor", fewest, options.replication_factor));
+        return Err(unfit(
+            options,
+            "replication_factor",
+            &fewest.to_string(),
+            &options.replication_factor.to_string(),
+        ));
     }
     Ok(())
 }
@@ -96,11 +106,11 @@ async fn check_settings(
         |name: &str| settings.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     let policy = found("cleanup.policy");
     if policy != "delete" {
-        return Err(unfit(options, "cleanup.policy", policy, "delete"));
+        return Err(unfit(options, "cleanup.policy", &policy, "delete"));
     }
     let unclean = found("unclean.leader.election.enable");
     if unclean == "true" {
-        return Err(unfit(options, "unclean.leader.election.enable", unclean, "false"));
+        return Err(unfit(options, "unclean.leader.election.enable", &unclean, "false"));
     }
     let at_least = [
         ("min.insync.replicas", i128::from(options.min_insync_replicas)),
@@ -112,7 +122,7 @@ async fn check_settings(
         // -1 keeps for ever.
         let is_enough = value.parse::<i128>().is_ok_and(|value| value < 0 || value >= least);
         if !is_enough {
-            return Err(unfit(options, name, value, format!("{least} or more")));
+            return Err(unfit(options, name, &value, &format!("{least} or more")));
         }
     }
     let bytes = found("retention.bytes");
@@ -126,17 +136,12 @@ async fn check_settings(
     Ok(())
 }
 
-fn unfit(
-    options: &KafkaOptions,
-    setting: &'static str,
-    found: impl ToString,
-    wanted: impl ToString,
-) -> OpenError {
+fn unfit(options: &KafkaOptions, setting: &'static str, found: &str, wanted: &str) -> OpenError {
     OpenError::TopicShape {
         topic: options.topic.clone(),
         setting,
-        found: found.to_string(),
-        wanted: wanted.to_string(),
+        found: found.to_owned(),
+        wanted: wanted.to_owned(),
     }
 }
 

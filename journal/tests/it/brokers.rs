@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use journal::{Journal, KafkaOptions};
 use prometheus::Registry;
@@ -17,8 +16,18 @@ pub struct Brokers {
     /// `host:port` of each.
     pub addresses: String,
     folder: PathBuf,
-    _holder: Child,
+    _holder: Holder,
     _scratch: TempDir,
+}
+
+/// Holds the brokers by its standard input, and waits until they have ended.
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 /// One broker that all tests share which leave it alone.
@@ -32,14 +41,15 @@ impl Brokers {
         let scratch = tempfile::Builder::new().prefix("journal-kafka-").tempdir().unwrap();
         let folder = scratch.path().join("services");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/test-services");
-        let mut holder = Command::new(script)
+        let holder = Command::new(script)
             .args(["hold", "--only", "kafka", "--brokers", &brokers.to_string(), "--dir"])
             .arg(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("deploy/test-services can be started");
-        let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+        let mut holder = Holder(holder);
+        let mut lines = BufReader::new(holder.0.stdout.take().unwrap()).lines();
         let mut addresses = None;
         for line in &mut lines {
             let line = line.unwrap();
@@ -68,35 +78,24 @@ impl Brokers {
         }
     }
 
-    fn pid(&self, broker: u32) -> String {
-        let file = self.folder.join(format!("kafka-{broker}/pid"));
-        std::fs::read_to_string(file).unwrap().trim().to_owned()
-    }
-
     /// Ends a broker without a word.
     pub fn kill(&self, broker: u32) {
-        let pid = self.pid(broker);
-        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
-        let started = Instant::now();
-        while Path::new(&format!("/proc/{pid}/cmdline")).exists()
-            && !std::fs::read_to_string(format!("/proc/{pid}/stat"))
-                .unwrap_or_default()
-                .contains(") Z ")
-        {
-            assert!(started.elapsed() < Duration::from_secs(20), "broker {broker} does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.ask("kill", broker);
     }
 
     /// Starts a broker again that was killed.
     pub fn restart(&self, broker: u32) {
+        self.ask("restart", broker);
+    }
+
+    fn ask(&self, verb: &str, broker: u32) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/test-services");
         let status = Command::new(script)
-            .args(["restart", "--broker", &broker.to_string(), "--dir"])
+            .args([verb, "--service", &format!("kafka-{broker}"), "--dir"])
             .arg(&self.folder)
             .status()
             .unwrap();
-        assert!(status.success(), "broker {broker} does not start again");
+        assert!(status.success(), "deploy/test-services {verb} of broker {broker}: {status}");
     }
 }
 

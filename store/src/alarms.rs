@@ -46,7 +46,7 @@ pub use query::{
 };
 
 use crate::SqlError;
-use crate::sqlite;
+use crate::sql::sqlite;
 use metrics::ReadMeters;
 use writer::{Request, Writer};
 

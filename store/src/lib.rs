@@ -13,7 +13,7 @@ pub mod directory;
 pub mod forwarders;
 pub mod history;
 pub mod metrics;
-pub mod sqlite;
+pub mod sql;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub use directory::{
 };
 pub use forwarders::ForwarderStore;
 pub use history::{History, HistoryOptions};
-pub use sqlite::SqlError;
+pub use sql::{PostgresOptions, PostgresUrlError, SqlError};
 
 /// Where the store is and how its parts are kept.
 #[derive(Clone, Debug)]

@@ -314,7 +314,7 @@ mod tests {
     fn what_is_asked_of_a_tenant_reads_nothing_of_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("alarms.db");
-        let sql = crate::sqlite::open(&path, crate::alarms::MIGRATIONS).unwrap();
+        let sql = crate::sql::sqlite::open(&path, crate::alarms::MIGRATIONS).unwrap();
         let (one, two) = (vec!["mqtt_refused"], vec!["alarm_raised", "api_login"]);
         let kinds = [vec![], one, two];
         for bits in 0..kinds.len() << 6 {
@@ -348,7 +348,7 @@ mod tests {
     fn what_is_of_one_tenant_anyway_is_found_by_itself_whatever_else_is_asked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("alarms.db");
-        let sql = crate::sqlite::open(&path, crate::alarms::MIGRATIONS).unwrap();
+        let sql = crate::sql::sqlite::open(&path, crate::alarms::MIGRATIONS).unwrap();
         let asked = || EventQuery {
             tenant: Some(TenantId(1)),
             actor: Some("eva".to_owned()),

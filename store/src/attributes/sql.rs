@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::{Attribute, AttributeChange, AttributeLimits, AttributesError, PendingShared, Scope};
-use crate::sqlite::{self, SqlError};
+use crate::sql::{SqlError, sqlite};
 
 const MIGRATIONS: [&str; 1] =
     [include_str!("../../../schema/migrations/embedded/attributes/0001-attributes.sql")];

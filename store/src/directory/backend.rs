@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::index::Index;
 use super::{Change, OpenError};
 use crate::audit::NewEvent;
-use crate::sqlite::{self, SqlError};
+use crate::sql::{SqlError, sqlite};
 
 const MIGRATIONS: [&str; 2] = [
     include_str!("../../../schema/migrations/embedded/directory/0001-documents.sql"),

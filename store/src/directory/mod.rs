@@ -38,7 +38,7 @@ use index::Claim;
 use writer::{Request, Shared, Writer};
 
 use crate::audit::NewEvent;
-use crate::sqlite::{self, SqlError};
+use crate::sql::{SqlError, sqlite};
 
 /// The directory's file.
 const FILE: &str = "directory.db";

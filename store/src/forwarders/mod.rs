@@ -14,7 +14,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use schema::{DeviceId, PartitionId, Position, TimestampMs};
 
-use crate::{SqlError, sqlite};
+use crate::sql::{SqlError, sqlite};
 use writer::{Request, Writer};
 
 /// The file's name in the store's folder.

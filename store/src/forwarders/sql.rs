@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use schema::{DeviceId, PartitionId, Position, TimestampMs};
 
 use super::{DeadLetter, DeadLetterTotals, Fate, LaneCommit, LanePlace, NewDeadLetter, StoredLane};
-use crate::sqlite::{self, SqlError};
+use crate::sql::{SqlError, sqlite};
 
 const MIGRATIONS: [&str; 1] =
     [include_str!("../../../schema/migrations/embedded/forwarders/0001-forwarders.sql")];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schema::{PartitionId, Position};
 
-use crate::sqlite::SqlError;
+use crate::SqlError;
 
 /// Why a call of the history failed.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use schema::{PartitionId, Position, TenantId};
 
 use super::HistoryError;
 use super::file::{Contents, FileSummary};
-use crate::sqlite::{self, SqlError};
+use crate::sql::{SqlError, sqlite};
 
 const MIGRATIONS: &[&str] =
     &[include_str!("../../../schema/migrations/embedded/history/0001-manifest.sql")];

@@ -4,53 +4,16 @@
 //! A part of the store owns its file and its connections; nothing is shared
 //! between parts. Calls here block and belong on a thread of the caller's own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
+
+use super::SqlError;
 
 /// How long a statement waits for another connection of this process before
 /// [`SqlError::is_retryable`] applies.
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
-
-/// What may go wrong with an SQLite file.
-#[derive(Debug, thiserror::Error)]
-pub enum SqlError {
-    #[error("cannot open the database {}: {source}", path.display())]
-    Open { path: PathBuf, source: rusqlite::Error },
-    #[error(
-        "the database {} has version {found}, but this program knows versions up to {known} only: \
-         it was written by a later version of Baken",
-        path.display()
-    )]
-    Newer { path: PathBuf, found: u32, known: u32 },
-    #[error("migration {number} of the database {} failed: {source}", path.display())]
-    Migration { path: PathBuf, number: u32, source: rusqlite::Error },
-    #[error("the database refused a statement: {0}")]
-    Statement(#[from] rusqlite::Error),
-}
-
-impl SqlError {
-    /// True where the same call may succeed later: the file is busy, or the
-    /// disk is full or failing for now.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        let (Self::Open { source, .. } | Self::Migration { source, .. } | Self::Statement(source)) =
-            self
-        else {
-            return false;
-        };
-        matches!(
-            source.sqlite_error_code(),
-            Some(
-                ErrorCode::DatabaseBusy
-                    | ErrorCode::DatabaseLocked
-                    | ErrorCode::DiskFull
-                    | ErrorCode::SystemIoFailure
-            )
-        )
-    }
-}
 
 /// Opens or makes the file and brings it to the newest version.
 ///

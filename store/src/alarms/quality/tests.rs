@@ -7,7 +7,7 @@ use rusqlite::params;
 
 use super::*;
 use crate::alarms::MIGRATIONS;
-use crate::sqlite;
+use crate::sql::sqlite;
 
 /// An alarm as the naïve model has it.
 #[derive(Clone, Debug)]

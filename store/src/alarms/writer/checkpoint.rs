@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-use crate::{SqlError, sqlite};
+use crate::sql::{SqlError, sqlite};
 
 /// The write-ahead file begins anew only when all of it was brought over, which
 /// the thread rarely sees while commits go on. At this size a commit does what is

@@ -20,12 +20,10 @@ mod query;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use prometheus::Registry;
-use rusqlite::Connection;
 use schema::{PartitionId, Position, TimestampMs, Transition};
-use tokio::sync::Semaphore;
 
 pub use counts::{OpenBySeverity, OpenCount};
 pub use events::{EVENT_KINDS, EventQuery, EventRow};
@@ -45,8 +43,7 @@ pub use query::{
     AlarmMoment, AlarmOrder, AlarmPlace, AlarmQuery, AlarmRow, AlarmStatus, AlarmTarget,
 };
 
-use crate::SqlError;
-use crate::sql::sqlite;
+use crate::sql::{Database, PostgresOptions, Readers, Session, SqlError};
 use metrics::ReadMeters;
 use writer::{Request, Writer};
 
@@ -60,6 +57,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/migrations/embedded/alarms/0007-notifications.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0008-uncleared-by-rule.sql"),
 ];
+
+const POSTGRES_MIGRATIONS: &[&str] =
+    &[include_str!("../../schema/migrations/postgres/alarms/0001-alarms.sql")];
 
 /// The most items of one answer: one more than a page of the API has, so that it
 /// knows whether more follow.
@@ -110,12 +110,6 @@ pub enum AlarmStoreError {
     Stored(String),
     #[error("the alarm store is closed")]
     Closed,
-}
-
-impl From<rusqlite::Error> for AlarmStoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error.into())
-    }
 }
 
 impl AlarmStoreError {
@@ -191,10 +185,7 @@ pub struct AlarmStore {
 #[derive(Debug)]
 struct Shared {
     writer: Writer,
-    path: std::path::PathBuf,
-    readers: Mutex<Vec<Connection>>,
-    /// One permit for each read that may run.
-    reads: Arc<Semaphore>,
+    readers: Readers,
     read_meters: ReadMeters,
 }
 
@@ -204,16 +195,31 @@ impl AlarmStore {
     /// # Errors
     /// The file can't be opened or its metrics are registered twice.
     pub fn open(dir: &Path, registry: &Registry) -> Result<Self, AlarmStoreError> {
-        let path = dir.join("alarms.db");
-        let connection = sqlite::open(&path, MIGRATIONS)?;
-        let shared = Shared {
-            writer: Writer::start(connection, registry)?,
-            path,
-            readers: Mutex::default(),
-            reads: Arc::new(Semaphore::new(MAX_READS)),
-            read_meters: ReadMeters::register(registry, MAX_READS)?,
-        };
-        Ok(Self { shared: Arc::new(shared) })
+        Self::open_in(Database::file(dir.join("alarms.db"), MIGRATIONS), registry)
+    }
+
+    /// Opens the alarms' tables in PostgreSQL, which several nodes share. Blocks;
+    /// on a thread of a tokio runtime.
+    ///
+    /// # Errors
+    /// The tables can't be opened or the metrics are registered twice.
+    pub fn open_postgres(
+        options: &PostgresOptions,
+        registry: &Registry,
+    ) -> Result<Self, AlarmStoreError> {
+        Self::open_in(Database::schema(options, "baken_alarms", POSTGRES_MIGRATIONS), registry)
+    }
+
+    fn open_in(database: Arc<Database>, registry: &Registry) -> Result<Self, AlarmStoreError> {
+        let session = database.open()?;
+        let is_shared = session.is_postgres();
+        let writer = Writer::start(session, registry)?;
+        if is_shared {
+            writer.follow(&database);
+        }
+        let readers = Readers::new(database, MAX_READS, MAX_IDLE_READERS);
+        let read_meters = ReadMeters::register(registry, MAX_READS)?;
+        Ok(Self { shared: Arc::new(Shared { writer, readers, read_meters }) })
     }
 
     /// Takes a partition over: its former owner's commits fail from now on.
@@ -243,28 +249,24 @@ impl AlarmStore {
     /// end, whether or not somebody still waits for it.
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T, AlarmStoreError> + Send + 'static,
+        query: impl FnOnce(&Session) -> Result<T, AlarmStoreError> + Send + 'static,
     ) -> Result<T, AlarmStoreError> {
         let shared = self.shared.clone();
         let turn = {
             let _waiting = shared.read_meters.wait();
             // The semaphore is never closed.
-            shared.reads.clone().acquire_owned().await.map_err(|_| AlarmStoreError::Closed)?
+            shared
+                .readers
+                .places
+                .clone()
+                .acquire_owned()
+                .await
+                .map_err(|_| AlarmStoreError::Closed)?
         };
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let _running = shared.read_meters.run();
-            let idle = shared.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => sqlite::open_reader(&shared.path)?,
-            };
-            let result = query(&connection);
-            let mut readers = shared.readers.lock().unwrap_or_else(PoisonError::into_inner);
-            if readers.len() < MAX_IDLE_READERS {
-                readers.push(connection);
-            }
-            result
+            shared.readers.run(query)
         });
         work.await.unwrap_or(Err(AlarmStoreError::Closed))
     }

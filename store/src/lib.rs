@@ -15,6 +15,14 @@ pub mod history;
 pub mod metrics;
 pub mod sql;
 
+#[cfg(test)]
+#[path = "../tests/it/place.rs"]
+mod place;
+#[cfg(test)]
+#[path = "../tests/it/postgres.rs"]
+#[allow(dead_code, reason = "the tests over the public face use the rest")]
+mod postgres;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,22 +1,21 @@
 //! Conditions of statements with their values, and columns as they are read.
 
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, Row, params_from_iter};
 use schema::Severity;
 use serde_json::Value;
 
 use super::AlarmStoreError;
+use crate::sql::{Owned, Row, Session, SqlError};
 
 /// Conditions of a statement with their values.
 #[derive(Default)]
 pub(super) struct Bounds {
     text: Vec<String>,
-    values: Vec<Sql>,
+    values: Vec<Owned>,
 }
 
 impl Bounds {
     /// A condition with one value, where there is one.
-    pub fn add(&mut self, text: &str, value: Option<impl Into<Sql>>) {
+    pub fn add(&mut self, text: &str, value: Option<impl Into<Owned>>) {
         if let Some(value) = value {
             self.text.push(text.to_owned());
             self.values.push(value.into());
@@ -30,7 +29,7 @@ impl Bounds {
     }
 
     /// The column has one of these values, where there are any.
-    pub fn among<T: Into<Sql>>(&mut self, column: &str, values: impl IntoIterator<Item = T>) {
+    pub fn among<T: Into<Owned>>(&mut self, column: &str, values: impl IntoIterator<Item = T>) {
         let before = self.values.len();
         self.values.extend(values.into_iter().map(Into::into));
         let marks = vec!["?"; self.values.len() - before];
@@ -40,20 +39,20 @@ impl Bounds {
     }
 
     /// A condition with several values.
-    pub fn several(&mut self, text: &str, values: impl IntoIterator<Item = Sql>) {
+    pub fn several(&mut self, text: &str, values: impl IntoIterator<Item = Owned>) {
         self.text.push(text.to_owned());
         self.values.extend(values);
     }
 
     pub fn clause(&self) -> String {
-        if self.text.is_empty() { "1".to_owned() } else { self.text.join(" AND ") }
+        if self.text.is_empty() { "1 = 1".to_owned() } else { self.text.join(" AND ") }
     }
 
-    pub fn values(&self) -> &[Sql] {
+    pub fn values(&self) -> &[Owned] {
         &self.values
     }
 
-    pub fn into_values(self) -> Vec<Sql> {
+    pub fn into_values(self) -> Vec<Owned> {
         self.values
     }
 }
@@ -63,22 +62,20 @@ pub(super) fn number(id: u64) -> i64 {
 }
 
 pub(super) fn rows<T>(
-    sql: &Connection,
+    sql: &Session,
     statement: &str,
-    values: Vec<Sql>,
-    convert: fn(&Row<'_>) -> rusqlite::Result<T>,
+    values: Vec<Owned>,
+    convert: fn(&Row<'_>) -> Result<T, SqlError>,
 ) -> Result<Vec<T>, AlarmStoreError> {
     let mut statement = sql.prepare_cached(statement)?;
-    let rows = statement.query_map(params_from_iter(values), convert)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(statement.query_map(&*values, convert)?)
 }
 
-pub(super) fn unreadable(column: usize, what: &str) -> rusqlite::Error {
-    let message: Box<dyn std::error::Error + Send + Sync> = what.into();
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, message)
+pub(super) fn unreadable(column: usize, what: &str) -> SqlError {
+    SqlError::Unreadable { column, reason: what.to_owned() }
 }
 
-pub(super) fn severity(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Severity>> {
+pub(super) fn severity(row: &Row<'_>, column: usize) -> Result<Option<Severity>, SqlError> {
     let stored: Option<u8> = row.get(column)?;
     stored
         .map(|stored| {
@@ -87,11 +84,11 @@ pub(super) fn severity(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<
         .transpose()
 }
 
-pub(super) fn known_severity(row: &Row<'_>, column: usize) -> rusqlite::Result<Severity> {
+pub(super) fn known_severity(row: &Row<'_>, column: usize) -> Result<Severity, SqlError> {
     severity(row, column)?.ok_or_else(|| unreadable(column, "no severity"))
 }
 
-pub(super) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Value>> {
+pub(super) fn json(row: &Row<'_>, column: usize) -> Result<Option<Value>, SqlError> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| {
         serde_json::from_str(&text).map_err(|error| unreadable(column, &error.to_string()))
@@ -99,6 +96,6 @@ pub(super) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Valu
     .transpose()
 }
 
-pub(super) fn known_json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+pub(super) fn known_json(row: &Row<'_>, column: usize) -> Result<Value, SqlError> {
     Ok(json(row, column)?.unwrap_or(Value::Null))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
 use schema::{
     AlarmId, ClearReason, DeviceId, Originator, PartitionId, Position, TimestampMs, Transition,
     TransitionKind,
@@ -10,12 +9,13 @@ use schema::{
 use serde_json::{Map, Value, json};
 
 use super::{AlarmStoreError, Claim, Commit, MetDevice, Snapshot, Tick};
+use crate::sql::{Optional as _, Session, params};
 
-pub(super) fn claim(sql: &Connection, partition: PartitionId) -> Result<Claim, AlarmStoreError> {
+pub(super) fn claim(sql: &Session, partition: PartitionId) -> Result<Claim, AlarmStoreError> {
     let number = i64::from(partition.0);
     let (epoch, position): (u64, u64) = sql.query_row(
         "INSERT INTO partitions (partition, epoch, position) VALUES (?1, 1, 0)
-         ON CONFLICT (partition) DO UPDATE SET epoch = epoch + 1
+         ON CONFLICT (partition) DO UPDATE SET epoch = partitions.epoch + 1
          RETURNING epoch, position",
         [number],
         |row| Ok((row.get(0)?, row.get(1)?)),
@@ -29,8 +29,7 @@ pub(super) fn claim(sql: &Connection, partition: PartitionId) -> Result<Claim, A
         .prepare_cached("SELECT position, clock FROM ticks WHERE partition = ?1 ORDER BY sequence")?
         .query_map([number], |row| {
             Ok(Tick { position: Position(row.get(0)?), clock: TimestampMs(row.get(1)?) })
-        })?
-        .collect::<Result<_, _>>()?;
+        })?;
     let met = sql
         .prepare_cached(
             "SELECT device, position, body FROM met_devices WHERE partition = ?1
@@ -42,13 +41,12 @@ pub(super) fn claim(sql: &Connection, partition: PartitionId) -> Result<Claim, A
                 position: Position(row.get(1)?),
                 body: row.get(2)?,
             })
-        })?
-        .collect::<Result<_, _>>()?;
+        })?;
     Ok(Claim { epoch, position: Position(position), snapshot, ticks, met })
 }
 
 pub(super) fn commit(
-    sql: &Connection,
+    sql: &Session,
     stretch: &Commit,
     events: &mut u64,
 ) -> Result<(), AlarmStoreError> {
@@ -69,8 +67,9 @@ pub(super) fn commit(
         sql.execute("DELETE FROM ticks WHERE partition = ?1", [partition])?;
         sql.execute("DELETE FROM met_devices WHERE partition = ?1", [partition])?;
         sql.execute(
-            "INSERT OR REPLACE INTO snapshots (partition, position, taken_at, bytes)
-             VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO snapshots (partition, position, taken_at, bytes) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (partition) DO UPDATE SET position = excluded.position,
+                taken_at = excluded.taken_at, bytes = excluded.bytes",
             params![partition, stretch.next.0, stretch.at.0, bytes],
         )?;
         return Ok(());
@@ -81,8 +80,8 @@ pub(super) fn commit(
     }
     for met in &stretch.met {
         sql.prepare_cached(
-            "INSERT OR REPLACE INTO met_devices (partition, device, position, body)
-             VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO met_devices (partition, device, position, body) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (partition, device, position) DO UPDATE SET body = excluded.body",
         )?
         .execute(params![partition, met.device.0, met.position.0, met.body])?;
     }
@@ -93,7 +92,7 @@ pub(super) fn commit(
 /// row, and are as many as its readings: those of one alarm are written together,
 /// before what else happens to it.
 fn write_transitions(
-    sql: &Connection,
+    sql: &Session,
     transitions: &[Transition],
     events: &mut u64,
 ) -> Result<(), AlarmStoreError> {
@@ -133,7 +132,7 @@ fn device(transition: &Transition) -> Option<u64> {
     }
 }
 
-fn update(sql: &Connection, last: &Transition, count: usize) -> Result<(), AlarmStoreError> {
+fn update(sql: &Session, last: &Transition, count: usize) -> Result<(), AlarmStoreError> {
     sql.prepare_cached(
         "UPDATE alarms SET updates = updates + ?2, updated_at = ?3, last_details = ?4 WHERE id = ?1",
     )?
@@ -143,7 +142,7 @@ fn update(sql: &Connection, last: &Transition, count: usize) -> Result<(), Alarm
 
 /// Applies a transition to its alarm's row; false when it changes nothing, as
 /// an acknowledgement of what is acknowledged already.
-fn change_alarm(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreError> {
+fn change_alarm(sql: &Session, transition: &Transition) -> Result<bool, AlarmStoreError> {
     let alarm = id(transition.alarm.0);
     let at = transition.at.0;
     let by = transition.by.as_deref();
@@ -187,7 +186,7 @@ fn change_alarm(sql: &Connection, transition: &Transition) -> Result<bool, Alarm
     Ok(changed > 0)
 }
 
-fn raise(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreError> {
+fn raise(sql: &Session, transition: &Transition) -> Result<bool, AlarmStoreError> {
     let details = details(transition);
     let written = sql
         .prepare_cached(
@@ -212,13 +211,13 @@ fn raise(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreEr
     Ok(written == 1)
 }
 
-fn change_severity(sql: &Connection, transition: &Transition) -> Result<bool, AlarmStoreError> {
+fn change_severity(sql: &Session, transition: &Transition) -> Result<bool, AlarmStoreError> {
     let changed = sql
         .prepare_cached(
             "UPDATE alarms SET severity = ?2, updated_at = ?3, last_details = ?4,
-                peak_at = iif(?2 > peak_severity, ?3, peak_at),
-                peak_details = iif(?2 > peak_severity, ?4, peak_details),
-                peak_severity = max(?2, peak_severity)
+                peak_at = CASE WHEN ?2 > peak_severity THEN ?3 ELSE peak_at END,
+                peak_details = CASE WHEN ?2 > peak_severity THEN ?4 ELSE peak_details END,
+                peak_severity = CASE WHEN ?2 > peak_severity THEN ?2 ELSE peak_severity END
              WHERE id = ?1 AND active = 1",
         )?
         .execute(params![
@@ -240,7 +239,7 @@ fn clear_reason(reason: ClearReason) -> &'static str {
     }
 }
 
-fn insert_event(sql: &Connection, transition: &Transition) -> Result<(), AlarmStoreError> {
+fn insert_event(sql: &Session, transition: &Transition) -> Result<(), AlarmStoreError> {
     let mut body = serde_json::to_value(&transition.kind)
         .map_err(|error| AlarmStoreError::Stored(error.to_string()))?;
     if let Value::Object(body) = &mut body {

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{params, params_from_iter};
 use schema::{LocationId, RuleId, Severity, TenantId};
 
 use super::bounds::{Bounds, known_severity, number};
 use super::{AlarmStore, AlarmStoreError};
+use crate::sql::params;
 
 /// Open alarms of one severity. An alarm may count in several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,10 +51,9 @@ impl AlarmStore {
                  GROUP BY location",
             )?;
             let of_rule = params![number(tenant.0), number(rule.profile.0), &*rule.key];
-            let rows = statement.query_map(of_rule, |row| {
-                Ok((LocationId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let rows =
+                statement.query_map(of_rule, |row| Ok((LocationId(row.get(0)?), row.get(1)?)))?;
+            Ok(rows)
         })
         .await
     }
@@ -74,25 +73,26 @@ impl AlarmStore {
             bounds.add("tenant = ?", tenant.map(|id| number(id.0)));
             bounds.among("location", locations.iter().map(|id| number(id.0)));
             let mut statement = sql.prepare_cached(&format!(
-                "SELECT location, severity, sum(active), sum(acknowledged = 0),
-                    sum(active = 1 AND acknowledged = 0),
-                    sum(active = 1 AND shelved_until IS NOT NULL)
+                "SELECT location, severity, count(*) FILTER (WHERE active = 1),
+                    count(*) FILTER (WHERE acknowledged = 0),
+                    count(*) FILTER (WHERE active = 1 AND acknowledged = 0),
+                    count(*) FILTER (WHERE active = 1 AND shelved_until IS NOT NULL)
                  FROM alarms INDEXED BY alarms_open
                  WHERE (active = 1 OR acknowledged = 0) AND {}
                  GROUP BY location, severity",
                 bounds.clause(),
             ))?;
-            let mut rows = statement.query(params_from_iter(bounds.into_values()))?;
+            let mut rows = statement.query(&*bounds.into_values())?;
             let mut found: BTreeMap<Option<LocationId>, OpenBySeverity> = BTreeMap::new();
             while let Some(row) = rows.next()? {
-                let location = row.get::<_, Option<u64>>(0)?.map(LocationId);
+                let location = row.get::<Option<u64>>(0)?.map(LocationId);
                 let count = OpenCount {
                     active: row.get(2)?,
                     unacknowledged: row.get(3)?,
                     active_unacknowledged: row.get(4)?,
                     shelved: row.get(5)?,
                 };
-                found.entry(location).or_default().insert(known_severity(row, 1)?, count);
+                found.entry(location).or_default().insert(known_severity(&row, 1)?, count);
             }
             Ok(found)
         })

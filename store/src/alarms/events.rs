@@ -5,8 +5,6 @@
 //! with the same id changes nothing. Nothing here is ever changed or deleted;
 //! the database refuses it.
 
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, Row, params};
 use schema::{
     AlarmId, DeviceId, LocationId, Provenance, Severity, TenantId, TimestampMs, TransitionId,
 };
@@ -17,6 +15,7 @@ use super::bounds::{Bounds, known_json, number, rows, severity};
 use super::writer::Request;
 use super::{AlarmStore, AlarmStoreError, MAX_PAGE};
 use crate::audit::NewEvent;
+use crate::sql::{Owned, Row, Session, SqlError, params};
 
 /// The names of all kinds of events. They are part of stored formats. That an
 /// alarm was true again is no event: it stands in the alarm's own row.
@@ -147,7 +146,7 @@ impl AlarmStore {
 /// of them are met soon enough in the order in which they were written.
 const FOUND_BY_TIME: usize = 20_000;
 
-fn select(sql: &Connection, query: &EventQuery) -> Result<Vec<EventRow>, AlarmStoreError> {
+fn select(sql: &Session, query: &EventQuery) -> Result<Vec<EventRow>, AlarmStoreError> {
     // What these leave is little, whatever else is asked.
     let is_narrow = query.alarm.is_some() || query.document.is_some() || query.device.is_some();
     let (statement, values) = match !is_narrow && is_short(sql, query)? {
@@ -166,7 +165,7 @@ fn page(query: &EventQuery, condition: &str, index: &str) -> String {
     )
 }
 
-fn in_short_time(query: &EventQuery) -> (String, Vec<Sql>) {
+fn in_short_time(query: &EventQuery) -> (String, Vec<Owned>) {
     let mut bounds = bounds(query);
     bounds.among("kind", query.kinds.iter().cloned());
     (page(query, &bounds.clause(), "INDEXED BY events_time"), bounds.into_values())
@@ -174,7 +173,7 @@ fn in_short_time(query: &EventQuery) -> (String, Vec<Sql>) {
 
 /// Each kind is looked up by itself, so that a rare one is found by its index
 /// and not by reading all the others.
-fn in_order(query: &EventQuery) -> (String, Vec<Sql>) {
+fn in_order(query: &EventQuery) -> (String, Vec<Owned>) {
     let (bounds, index) = (bounds(query), index(query));
     let clause = bounds.clause();
     if query.kinds.is_empty() {
@@ -186,7 +185,7 @@ fn in_order(query: &EventQuery) -> (String, Vec<Sql>) {
         values.extend(bounds.values().iter().cloned());
         values.push(kind.clone().into());
     }
-    let parts = vec![format!("SELECT * FROM ({of_kind})"); query.kinds.len()];
+    let parts = vec![format!("SELECT * FROM ({of_kind}) AS of_kind"); query.kinds.len()];
     let order = if query.oldest_first { "ASC" } else { "DESC" };
     let limit = query.limit.clamp(1, MAX_PAGE);
     (format!("{} ORDER BY sequence {order} LIMIT {limit}", parts.join(" UNION ALL ")), values)
@@ -212,12 +211,12 @@ fn index(query: &EventQuery) -> &'static str {
 }
 
 /// Whether few enough of the tenant's events lie between the two times.
-fn is_short(sql: &Connection, query: &EventQuery) -> Result<bool, AlarmStoreError> {
+fn is_short(sql: &Session, query: &EventQuery) -> Result<bool, AlarmStoreError> {
     let (Some(tenant), Some(to)) = (query.tenant, query.to) else { return Ok(false) };
     let from = query.from.map_or(i64::MIN, |from| from.0);
     let mut statement = sql.prepare_cached(
         "SELECT count(*) FROM (SELECT 1 FROM events INDEXED BY events_time
-         WHERE tenant = ?1 AND at >= ?2 AND at < ?3 LIMIT ?4)",
+         WHERE tenant = ?1 AND at >= ?2 AND at < ?3 LIMIT ?4) AS found",
     )?;
     let most = FOUND_BY_TIME + 1;
     let found: usize =
@@ -242,7 +241,7 @@ fn bounds(query: &EventQuery) -> Bounds {
     bounds
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+fn event(row: &Row<'_>) -> Result<EventRow, SqlError> {
     let tenant: i64 = row.get(2)?;
     Ok(EventRow {
         sequence: row.get(0)?,
@@ -250,9 +249,9 @@ fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         tenant: (tenant != INSTALLATION).then(|| TenantId(tenant.cast_unsigned())),
         at: TimestampMs(row.get(3)?),
         kind: row.get(4)?,
-        location: row.get::<_, Option<u64>>(5)?.map(LocationId),
-        device: row.get::<_, Option<u64>>(6)?.map(DeviceId),
-        alarm: row.get::<_, Option<[u8; 16]>>(7)?.map(|id| AlarmId(u128::from_be_bytes(id))),
+        location: row.get::<Option<u64>>(5)?.map(LocationId),
+        device: row.get::<Option<u64>>(6)?.map(DeviceId),
+        alarm: row.get::<Option<[u8; 16]>>(7)?.map(|id| AlarmId(u128::from_be_bytes(id))),
         document: row.get(8)?,
         severity: severity(row, 9)?,
         actor: row.get(10)?,
@@ -262,7 +261,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
 }
 
 /// How many of them were not there yet.
-pub(super) fn record(sql: &Connection, events: &[NewEvent]) -> Result<u64, AlarmStoreError> {
+pub(super) fn record(sql: &Session, events: &[NewEvent]) -> Result<u64, AlarmStoreError> {
     let mut written = 0;
     for event in events {
         let tenant = event.tenant.map_or(INSTALLATION, |id| number(id.0));
@@ -291,30 +290,28 @@ pub(super) fn record(sql: &Connection, events: &[NewEvent]) -> Result<u64, Alarm
 }
 
 /// The sequence of the last event that there is; 0 without any.
-pub(super) fn latest(sql: &Connection) -> rusqlite::Result<u64> {
+pub(super) fn latest(sql: &Session) -> Result<u64, SqlError> {
     let mut statement = sql.prepare_cached("SELECT coalesce(max(sequence), 0) FROM events")?;
     statement.query_row([], |row| row.get(0))
 }
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::params_from_iter;
-
     use super::*;
+    use crate::sql::Database;
 
     /// How SQLite looks the events up, a line for each table or index.
-    fn plan(sql: &Connection, (statement, values): (String, Vec<Sql>)) -> Vec<String> {
-        let mut plan = sql.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
-        let lines = plan.query_map(params_from_iter(values), |row| row.get(3)).unwrap();
-        let lines = lines.map(|line: rusqlite::Result<String>| line.unwrap());
-        lines.filter(|line| line.contains(" events")).collect()
+    fn plan(sql: &Session, (statement, values): (String, Vec<Owned>)) -> Vec<String> {
+        let mut plan = sql.prepare_cached(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let lines = plan.query_map(&*values, |row| row.get(3)).unwrap();
+        lines.into_iter().filter(|line: &String| line.contains(" events")).collect()
     }
 
     #[test]
     fn what_is_asked_of_a_tenant_reads_nothing_of_others() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("alarms.db");
-        let sql = crate::sql::sqlite::open(&path, crate::alarms::MIGRATIONS).unwrap();
+        let database = Database::file(dir.path().join("alarms.db"), crate::alarms::MIGRATIONS);
+        let sql = database.open().unwrap();
         let (one, two) = (vec!["mqtt_refused"], vec!["alarm_raised", "api_login"]);
         let kinds = [vec![], one, two];
         for bits in 0..kinds.len() << 6 {
@@ -347,8 +344,8 @@ mod tests {
     #[test]
     fn what_is_of_one_tenant_anyway_is_found_by_itself_whatever_else_is_asked() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("alarms.db");
-        let sql = crate::sql::sqlite::open(&path, crate::alarms::MIGRATIONS).unwrap();
+        let database = Database::file(dir.path().join("alarms.db"), crate::alarms::MIGRATIONS);
+        let sql = database.open().unwrap();
         let asked = || EventQuery {
             tenant: Some(TenantId(1)),
             actor: Some("eva".to_owned()),

@@ -1,9 +1,8 @@
 //! How far the directory's changes have been carried into the journal.
 
-use rusqlite::{Connection, OptionalExtension};
-
 use super::writer::Request;
 use super::{AlarmStore, AlarmStoreError};
+use crate::sql::{Optional as _, Session, params};
 
 impl AlarmStore {
     /// The directory's sequence up to which a follower has seen to all changes;
@@ -35,11 +34,12 @@ impl AlarmStore {
     }
 }
 
-pub(super) fn set(sql: &Connection, follower: &str, sequence: u64) -> Result<(), AlarmStoreError> {
+pub(super) fn set(sql: &Session, follower: &str, sequence: u64) -> Result<(), AlarmStoreError> {
     sql.prepare_cached(
         "INSERT INTO followers (name, sequence) VALUES (?1, ?2)
-         ON CONFLICT (name) DO UPDATE SET sequence = max(sequence, excluded.sequence)",
+         ON CONFLICT (name) DO UPDATE SET sequence = excluded.sequence
+         WHERE followers.sequence < excluded.sequence",
     )?
-    .execute(rusqlite::params![follower, sequence])?;
+    .execute(params![follower, sequence])?;
     Ok(())
 }

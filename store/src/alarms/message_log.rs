@@ -1,6 +1,5 @@
 //! The delivery log: what people can ask about notices and messages.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use schema::{
     AlarmId, Channel, MessageId, NoticeId, Purpose, Recipient, TenantId, TimestampMs, TransitionId,
 };
@@ -10,6 +9,7 @@ use super::messages::{self, MessageRow, MessageState};
 use super::notices::{channel, purpose, recipient};
 use super::writer::Request;
 use super::{AlarmStore, AlarmStoreError, MAX_PAGE};
+use crate::sql::{Optional as _, Row, Session, SqlError, params};
 
 /// Which messages are asked for, the last written first; what is `None` sets no
 /// bound.
@@ -177,7 +177,7 @@ impl AlarmStore {
                     actor: row.get(3)?,
                 })
             })?;
-            Ok(Some((message, log.collect::<Result<_, _>>()?)))
+            Ok(Some((message, log)))
         })
         .await
     }
@@ -230,7 +230,7 @@ impl AlarmStore {
                     count: row.get(3)?,
                 })
             })?;
-            Ok(found.collect::<Result<_, _>>()?)
+            Ok(found)
         })
         .await
     }
@@ -263,7 +263,7 @@ impl AlarmStore {
             let values = params![channel as u8, since.0, limit];
             let found =
                 statement.query_map(values, |row| Ok((TenantId(row.get(0)?), row.get(1)?)))?;
-            Ok(found.collect::<Result<_, _>>()?)
+            Ok(found)
         })
         .await
     }
@@ -289,7 +289,7 @@ impl AlarmStore {
     }
 }
 
-fn notice(row: &Row<'_>) -> rusqlite::Result<NoticeRow> {
+fn notice(row: &Row<'_>) -> Result<NoticeRow, SqlError> {
     Ok(NoticeRow {
         sequence: row.get(0)?,
         id: NoticeId(u128::from_be_bytes(row.get(1)?)),
@@ -304,36 +304,37 @@ fn notice(row: &Row<'_>) -> rusqlite::Result<NoticeRow> {
         due_at: TimestampMs(row.get(10)?),
         state: notice_state(row, 11)?,
         reason: row.get(12)?,
-        decided_at: row.get::<_, Option<i64>>(13)?.map(TimestampMs),
-        message: row.get::<_, Option<[u8; 16]>>(14)?.map(|id| MessageId(u128::from_be_bytes(id))),
+        decided_at: row.get::<Option<i64>>(13)?.map(TimestampMs),
+        message: row.get::<Option<[u8; 16]>>(14)?.map(|id| MessageId(u128::from_be_bytes(id))),
     })
 }
 
-fn notice_state(row: &Row<'_>, column: usize) -> rusqlite::Result<NoticeState> {
+fn notice_state(row: &Row<'_>, column: usize) -> Result<NoticeState, SqlError> {
     let stored: u8 = row.get(column)?;
     let known = NoticeState::ALL.into_iter().find(|state| *state as u8 == stored);
     known.ok_or_else(|| unreadable(column, "an unknown state of a notice"))
 }
 
-fn waiting(sql: &Connection, channel: Channel) -> Result<Waiting, AlarmStoreError> {
+fn waiting(sql: &Session, channel: Channel) -> Result<Waiting, AlarmStoreError> {
     let notices = sql
         .prepare_cached("SELECT count(*) FROM notices WHERE state = 0 AND channel = ?1")?
         .query_row([channel as u8], |row| row.get(0))?;
     let (messages, oldest): (u64, Option<i64>) = sql
         .prepare_cached(
             // One partial index each.
-            "SELECT sum(n), min(oldest) FROM (
+            "SELECT CAST(sum(n) AS BIGINT), min(oldest) FROM (
                 SELECT count(*) AS n, min(made_at) AS oldest FROM messages
                     WHERE state = 0 AND channel = ?1
                 UNION ALL
-                SELECT count(*), min(made_at) FROM messages WHERE state = 1 AND channel = ?1)",
+                SELECT count(*), min(made_at) FROM messages WHERE state = 1 AND channel = ?1)
+             AS waiting",
         )?
         .query_row([channel as u8], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Waiting { channel, notices, messages, oldest: oldest.map(TimestampMs) })
 }
 
 pub(super) fn forget(
-    sql: &Connection,
+    sql: &Session,
     before: TimestampMs,
     limit: usize,
 ) -> Result<u64, AlarmStoreError> {

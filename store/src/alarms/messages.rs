@@ -4,13 +4,13 @@
 //! that a process which ends in between leaves a trace. What was written once is
 //! handed over the same however often.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use schema::{Channel, MessageId, Recipient, Severity, TenantId, TimestampMs};
 
 use super::bounds::{number, severity, unreadable};
 use super::notices::{channel, recipient};
 use super::writer::Request;
 use super::{AlarmStore, AlarmStoreError};
+use crate::sql::{Optional as _, Row, Session, SqlError, params};
 
 /// Where a message stands. The numbers and names are part of stored formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,7 +177,7 @@ impl AlarmStore {
             let found = statement.query_map(values, |row| {
                 Ok(ToldLately { at: TimestampMs(row.get(0)?), severity: severity(row, 1)? })
             })?;
-            Ok(found.collect::<Result<_, _>>()?)
+            Ok(found)
         })
         .await
     }
@@ -285,7 +285,7 @@ pub(super) const COLUMNS: &str = "sequence, id, tenant, recipient, channel, addr
     severity, notices, content, made_at, state, next_at, attempts, interrupted, changed_at, \
     answer, reference, copy_of";
 
-pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
+pub(super) fn row(row: &Row<'_>) -> Result<MessageRow, SqlError> {
     Ok(MessageRow {
         sequence: row.get(0)?,
         id: MessageId(u128::from_be_bytes(row.get(1)?)),
@@ -305,18 +305,18 @@ pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         changed_at: TimestampMs(row.get(15)?),
         answer: row.get(16)?,
         reference: row.get(17)?,
-        copy_of: row.get::<_, Option<[u8; 16]>>(18)?.map(|id| MessageId(u128::from_be_bytes(id))),
+        copy_of: row.get::<Option<[u8; 16]>>(18)?.map(|id| MessageId(u128::from_be_bytes(id))),
     })
 }
 
-pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<MessageState> {
+pub(super) fn state(row: &Row<'_>, column: usize) -> Result<MessageState, SqlError> {
     let stored: u8 = row.get(column)?;
     let known = MessageState::ALL.into_iter().find(|state| *state as u8 == stored);
     known.ok_or_else(|| unreadable(column, "an unknown state of a message"))
 }
 
 pub(super) fn insert(
-    sql: &Connection,
+    sql: &Session,
     message: &NewMessage,
     at: TimestampMs,
 ) -> Result<(), AlarmStoreError> {
@@ -342,7 +342,7 @@ pub(super) fn insert(
 }
 
 pub(super) fn add(
-    sql: &Connection,
+    sql: &Session,
     message: &NewMessage,
     at: TimestampMs,
     by: &str,
@@ -357,7 +357,7 @@ pub(super) fn add(
 }
 
 pub(super) fn take(
-    sql: &Connection,
+    sql: &Session,
     channel: Channel,
     now: TimestampMs,
     limit: usize,
@@ -371,12 +371,12 @@ pub(super) fn take(
     );
     let mut statement = sql.prepare_cached(&statement)?;
     let found = statement.query_map(params![channel as u8, now.0, limit], row)?;
-    let mut taken: Vec<MessageRow> = found.collect::<Result<_, _>>()?;
+    let mut taken = found;
     taken.sort_by_key(|message| (message.next_at, message.sequence));
     Ok(taken)
 }
 
-pub(super) fn handed(sql: &Connection, handed: &[Handed]) -> Result<(), AlarmStoreError> {
+pub(super) fn handed(sql: &Session, handed: &[Handed]) -> Result<(), AlarmStoreError> {
     for one in handed {
         let changed = sql
             .prepare_cached(
@@ -404,8 +404,8 @@ pub(super) fn handed(sql: &Connection, handed: &[Handed]) -> Result<(), AlarmSto
     Ok(())
 }
 
-pub(super) fn report(sql: &Connection, report: &Report) -> Result<bool, AlarmStoreError> {
-    let found = |row: &Row<'_>| Ok((row.get::<_, [u8; 16]>(0)?, state(row, 1)?));
+pub(super) fn report(sql: &Session, report: &Report) -> Result<bool, AlarmStoreError> {
+    let found = |row: &Row<'_>| Ok((row.get::<[u8; 16]>(0)?, state(row, 1)?));
     let known = match &report.message {
         ReportedMessage::Id(id) => sql
             .prepare_cached("SELECT id, state FROM messages WHERE id = ?1")?
@@ -431,18 +431,18 @@ pub(super) fn report(sql: &Connection, report: &Report) -> Result<bool, AlarmSto
     Ok(true)
 }
 
-pub(super) fn recover(sql: &Connection, at: TimestampMs) -> Result<Interrupted, AlarmStoreError> {
+pub(super) fn recover(sql: &Session, at: TimestampMs) -> Result<Interrupted, AlarmStoreError> {
     const WHY: &str = "the process ended while the message was on its way";
-    let mut statement = sql.prepare(
-        "UPDATE messages SET state = iif(channel = ?1, ?2, ?3), next_at = ?4, changed_at = ?4,
+    let mut statement = sql.prepare_cached(
+        "UPDATE messages SET state = CASE WHEN channel = ?1 THEN CAST(?2 AS BIGINT) ELSE CAST(?3 AS BIGINT) END,
+            next_at = ?4, changed_at = ?4,
             interrupted = interrupted + 1, answer = ?5
          WHERE state = 1 RETURNING id, channel",
     )?;
     let (unknown, queued) = (MessageState::Unknown, MessageState::Queued);
     let values = params![Channel::Sms as u8, unknown as u8, queued as u8, at.0, WHY];
-    let found = statement
-        .query_map(values, |row| Ok((row.get::<_, [u8; 16]>(0)?, channel(row, 1)?)))?
-        .collect::<Result<Vec<_>, _>>()?;
+    let found =
+        statement.query_map(values, |row| Ok((row.get::<[u8; 16]>(0)?, channel(row, 1)?)))?;
     let mut interrupted = Interrupted::default();
     for (id, channel) in found {
         let outcome = match channel {
@@ -461,7 +461,7 @@ pub(super) fn recover(sql: &Connection, at: TimestampMs) -> Result<Interrupted, 
 }
 
 fn log(
-    sql: &Connection,
+    sql: &Session,
     id: MessageId,
     at: TimestampMs,
     outcome: &str,

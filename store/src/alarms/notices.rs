@@ -5,7 +5,6 @@
 //! due for one recipient, decides on all of them, and writes what it decided in
 //! one transaction. This module decides nothing.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use schema::{
     AlarmId, Channel, MessageId, NoticeId, ProfileId, Purpose, Recipient, RuleId, Severity,
     TenantId, TimestampMs, Transition, TransitionId, TransitionKind,
@@ -17,6 +16,7 @@ use super::bounds::{known_severity, number, severity, unreadable};
 use super::messages::{self, NewMessage};
 use super::writer::Request;
 use super::{AlarmStore, AlarmStoreError};
+use crate::sql::{Optional as _, Row, Session, SqlError, params};
 
 /// What somebody is to be told of a transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl AlarmStore {
                     due: row.get(3)?,
                 })
             })?;
-            Ok(found.collect::<Result<_, _>>()?)
+            Ok(found)
         })
         .await
     }
@@ -255,22 +255,22 @@ impl AlarmStore {
     }
 }
 
-pub(super) fn recipient(row: &Row<'_>, column: usize) -> rusqlite::Result<Recipient> {
+pub(super) fn recipient(row: &Row<'_>, column: usize) -> Result<Recipient, SqlError> {
     let text: String = row.get(column)?;
     text.parse().map_err(|_| unreadable(column, "an unknown recipient"))
 }
 
-pub(super) fn channel(row: &Row<'_>, column: usize) -> rusqlite::Result<Channel> {
+pub(super) fn channel(row: &Row<'_>, column: usize) -> Result<Channel, SqlError> {
     Channel::from_u8(row.get(column)?).ok_or_else(|| unreadable(column, "an unknown channel"))
 }
 
-pub(super) fn purpose(row: &Row<'_>, column: usize) -> rusqlite::Result<Purpose> {
+pub(super) fn purpose(row: &Row<'_>, column: usize) -> Result<Purpose, SqlError> {
     let text: String = row.get(column)?;
     text.parse().map_err(|()| unreadable(column, "an unknown purpose"))
 }
 
 fn due(
-    sql: &Connection,
+    sql: &Session,
     whom: &DueRecipient,
     now: TimestampMs,
     limit: usize,
@@ -281,7 +281,7 @@ fn due(
             e.kind, e.at, e.severity, e.actor, e.location, e.device, e.body,
             a.profile, a.rule, a.severity, a.active, a.acknowledged, a.raised_at, a.cleared_at,
             a.cleared_reason, a.shelved_until, a.peak_severity, a.acknowledged_by,
-            a.profile = 0 OR EXISTS (SELECT 1 FROM profiles s WHERE s.id = a.profile AND s.system),
+            a.profile = 0 OR EXISTS (SELECT 1 FROM profiles s WHERE s.id = a.profile AND s.system = 1),
             EXISTS (SELECT 1 FROM notices p WHERE p.alarm = n.alarm
                 AND p.recipient = n.recipient AND p.channel = n.channel AND p.state = 1)
          FROM notices n INDEXED BY notices_waiting
@@ -295,10 +295,10 @@ fn due(
         params![whom.tenant.0, whom_text, whom.channel as u8, now.0, limit],
         due_notice,
     )?;
-    Ok(found.collect::<Result<_, _>>()?)
+    Ok(found)
 }
 
-fn due_notice(row: &Row<'_>) -> rusqlite::Result<DueNotice> {
+fn due_notice(row: &Row<'_>) -> Result<DueNotice, SqlError> {
     let rule: String = row.get(17)?;
     Ok(DueNotice {
         sequence: row.get(0)?,
@@ -325,9 +325,9 @@ fn due_notice(row: &Row<'_>) -> rusqlite::Result<DueNotice> {
             active: row.get(19)?,
             acknowledged: row.get(20)?,
             raised_at: TimestampMs(row.get(21)?),
-            cleared_at: row.get::<_, Option<i64>>(22)?.map(TimestampMs),
+            cleared_at: row.get::<Option<i64>>(22)?.map(TimestampMs),
             cleared_reason: row.get(23)?,
-            shelved_until: row.get::<_, Option<i64>>(24)?.map(TimestampMs),
+            shelved_until: row.get::<Option<i64>>(24)?.map(TimestampMs),
             highest: known_severity(row, 25)?,
             acknowledged_by: row.get(26)?,
             is_system: row.get(27)?,
@@ -338,7 +338,7 @@ fn due_notice(row: &Row<'_>) -> rusqlite::Result<DueNotice> {
 
 /// Writes notices of transitions whose events are there; of one that changed
 /// nothing there is none. How many were written.
-pub(super) fn insert(sql: &Connection, notices: &[NewNotice]) -> Result<u64, AlarmStoreError> {
+pub(super) fn insert(sql: &Session, notices: &[NewNotice]) -> Result<u64, AlarmStoreError> {
     let mut written = 0;
     for notice in notices {
         written += sql
@@ -368,16 +368,13 @@ pub(super) fn insert(sql: &Connection, notices: &[NewNotice]) -> Result<u64, Ala
 
 /// What waits because its alarm was shelved is due when the alarm is unshelved.
 /// How many that are.
-pub(super) fn unshelve(
-    sql: &Connection,
-    transitions: &[Transition],
-) -> Result<u64, AlarmStoreError> {
+pub(super) fn unshelve(sql: &Session, transitions: &[Transition]) -> Result<u64, AlarmStoreError> {
     let mut due = 0;
     for transition in transitions {
         if matches!(transition.kind, TransitionKind::Unshelved { .. }) {
             due += sql
                 .prepare_cached(
-                    "UPDATE notices SET due_at = min(due_at, ?2)
+                    "UPDATE notices SET due_at = CASE WHEN due_at < ?2 THEN due_at ELSE ?2 END
                      WHERE alarm = ?1 AND state = 0 AND reason = 'shelved'",
                 )?
                 .execute(params![transition.alarm.0.to_be_bytes(), transition.received_at.0])?;
@@ -386,7 +383,7 @@ pub(super) fn unshelve(
     Ok(due as u64)
 }
 
-pub(super) fn decide(sql: &Connection, decisions: &Decisions) -> Result<(), AlarmStoreError> {
+pub(super) fn decide(sql: &Session, decisions: &Decisions) -> Result<(), AlarmStoreError> {
     let at = decisions.at.0;
     for (sequence, until, reason) in &decisions.held {
         let held = sql
@@ -428,7 +425,7 @@ fn once(changed: usize) -> Result<(), AlarmStoreError> {
 }
 
 pub(super) fn use_link(
-    sql: &Connection,
+    sql: &Session,
     id: [u8; 16],
     at: TimestampMs,
     expires_at: TimestampMs,

@@ -1,12 +1,12 @@
 //! Alarm profiles as versioned documents, and the commands that carry them to
 //! the partitions.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use schema::{Author, Command, PartitionId, ProfileId, TenantId, TimestampMs};
 use serde_json::json;
 
 use super::writer::Request;
 use super::{AlarmStore, AlarmStoreError};
+use crate::sql::{Optional as _, Row, Session, SqlError, params};
 
 /// One version of a profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +68,7 @@ const MAX_TOLD_BYTES: usize = 32_768;
 const COLUMNS: &str =
     "p.id, p.tenant, p.name, v.version, v.changed_at, v.changed_by, v.source, p.system";
 
-fn version(row: &Row<'_>) -> rusqlite::Result<ProfileVersion> {
+fn version(row: &Row<'_>) -> Result<ProfileVersion, SqlError> {
     Ok(ProfileVersion {
         id: ProfileId(row.get(0)?),
         tenant: TenantId(row.get(1)?),
@@ -115,12 +115,12 @@ impl AlarmStore {
             let mut statement = sql.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM profiles p
                  JOIN profile_versions v ON v.profile = p.id AND v.version = p.version
-                 WHERE p.deleted = 0 AND p.id > ?1 AND (?2 IS NULL OR p.tenant = ?2)
+                 WHERE p.deleted = 0 AND p.id > ?1 AND (CAST(?2 AS BIGINT) IS NULL OR p.tenant = ?2)
                  ORDER BY p.id LIMIT ?3"
             ))?;
             let rows = statement
                 .query_map(params![after.0, tenant.map(|tenant| tenant.0), limit], version)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            Ok(rows)
         })
         .await
     }
@@ -158,7 +158,7 @@ impl AlarmStore {
                  WHERE p.id = ?1 ORDER BY v.version DESC"
             ))?;
             let rows = statement.query_map([id.0], version)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            Ok(rows)
         })
         .await
     }
@@ -173,15 +173,14 @@ impl AlarmStore {
                 "SELECT sequence, partition, command FROM deliveries ORDER BY sequence",
             )?;
             let rows = statement.query_map([], |row| {
-                Ok((row.get::<_, u64>(0)?, row.get::<_, u16>(1)?, row.get::<_, String>(2)?))
+                Ok((row.get::<u64>(0)?, row.get::<u16>(1)?, row.get::<String>(2)?))
             })?;
-            rows.map(|row| {
-                let (sequence, partition, text) = row?;
+            let delivery = |(sequence, partition, text): (u64, u16, String)| {
                 let command = serde_json::from_str(&text)
                     .map_err(|error| AlarmStoreError::Stored(error.to_string()))?;
                 Ok(Delivery { sequence, partition: PartitionId(partition), command })
-            })
-            .collect()
+            };
+            rows.into_iter().map(delivery).collect()
         })
         .await
     }
@@ -195,7 +194,7 @@ impl AlarmStore {
     }
 }
 
-fn current(sql: &Connection, id: ProfileId) -> Result<Option<ProfileVersion>, AlarmStoreError> {
+fn current(sql: &Session, id: ProfileId) -> Result<Option<ProfileVersion>, AlarmStoreError> {
     let found = sql
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM profiles p
@@ -208,7 +207,7 @@ fn current(sql: &Connection, id: ProfileId) -> Result<Option<ProfileVersion>, Al
 }
 
 pub(super) fn change(
-    sql: &Connection,
+    sql: &Session,
     change: &ProfileChange,
 ) -> Result<ProfileVersion, AlarmStoreError> {
     let before = match change.id {
@@ -243,12 +242,13 @@ pub(super) fn change(
 }
 
 /// Refuses what would give the tenant too much, unless it has less than before.
-fn has_room(sql: &Connection, change: &ProfileChange) -> Result<(), AlarmStoreError> {
+fn has_room(sql: &Session, change: &ProfileChange) -> Result<(), AlarmStoreError> {
     let own = change.id.map(|id| id.0);
     let (profiles, others, before): (u64, u64, u64) = sql
         .prepare_cached(
-            "SELECT count(*), coalesce(sum(rules) FILTER (WHERE id IS NOT ?2), 0),
-                 coalesce(sum(rules) FILTER (WHERE id IS ?2), 0)
+            "SELECT count(*),
+                 CAST(coalesce(sum(rules) FILTER (WHERE id IS DISTINCT FROM ?2), 0) AS BIGINT),
+                 CAST(coalesce(sum(rules) FILTER (WHERE id = ?2), 0) AS BIGINT)
              FROM profiles WHERE tenant = ?1 AND deleted = 0 AND system = 0",
         )?
         .query_row(params![change.tenant.0, own], |row| {
@@ -265,7 +265,7 @@ fn has_room(sql: &Connection, change: &ProfileChange) -> Result<(), AlarmStoreEr
 }
 
 fn write_version(
-    sql: &Connection,
+    sql: &Session,
     change: &ProfileChange,
     before: Option<&ProfileVersion>,
 ) -> Result<ProfileVersion, AlarmStoreError> {
@@ -277,27 +277,23 @@ fn write_version(
     };
     let number = before.map_or(1, |before| before.version + 1);
     let written = match before {
-        None => sql.execute(
+        None => sql.query_row(
             "INSERT INTO profiles (tenant, name, version, deleted, system, rules)
-             VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+             VALUES (?1, ?2, ?3, 0, ?4, ?5) RETURNING id",
             params![change.tenant.0, name, number, change.system, change.rules],
+            |row| Ok(ProfileId(row.get(0)?)),
         ),
-        Some(before) => sql.execute(
-            "UPDATE profiles SET name = ?2, version = ?3, deleted = ?4, rules = ?5 WHERE id = ?1",
-            params![before.id.0, name, number, deleted, change.rules],
-        ),
+        Some(before) => sql
+            .execute(
+                "UPDATE profiles SET name = ?2, version = ?3, deleted = ?4, rules = ?5
+                 WHERE id = ?1",
+                params![before.id.0, name, number, deleted, change.rules],
+            )
+            .map(|_| before.id),
     };
-    match written {
-        Err(rusqlite::Error::SqliteFailure(code, _))
-            if code.code == rusqlite::ErrorCode::ConstraintViolation =>
-        {
-            return Err(AlarmStoreError::NameTaken { name });
-        }
+    let id = match written {
+        Err(error) if error.is_taken() => return Err(AlarmStoreError::NameTaken { name }),
         other => other?,
-    };
-    let id = match before {
-        None => ProfileId(sql.last_insert_rowid().cast_unsigned()),
-        Some(before) => before.id,
     };
     sql.execute(
         "INSERT INTO profile_versions (profile, version, changed_at, changed_by, source)
@@ -322,7 +318,7 @@ fn told(source: &str) -> &str {
 }
 
 fn write_event(
-    sql: &Connection,
+    sql: &Session,
     change: &ProfileChange,
     before: Option<&ProfileVersion>,
     after: &ProfileVersion,
@@ -357,7 +353,7 @@ fn write_event(
     Ok(())
 }
 
-pub(super) fn delivered(sql: &Connection, sequence: u64) -> Result<(), AlarmStoreError> {
+pub(super) fn delivered(sql: &Session, sequence: u64) -> Result<(), AlarmStoreError> {
     sql.execute("DELETE FROM deliveries WHERE sequence = ?1", [sequence])?;
     Ok(())
 }

@@ -10,12 +10,11 @@ mod floods;
 
 use std::collections::BTreeMap;
 
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, Row, params_from_iter};
 use schema::{AlarmId, DeviceId, LocationId, ProfileId, RuleId, Severity, TenantId, TimestampMs};
 
 use super::bounds::{Bounds, known_severity, number};
 use super::{AlarmStore, AlarmStoreError};
+use crate::sql::{Owned, Row, Session, SqlError};
 use floods::FloodMeter;
 
 pub use floods::Floods;
@@ -159,26 +158,26 @@ fn raised_within(query: &QualityQuery) -> Bounds {
 
 /// Calls `each` with every row of a statement in which `{}` stands for the bounds.
 fn each_row(
-    sql: &Connection,
+    sql: &Session,
     statement: &str,
     bounds: &Bounds,
-    mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    mut each: impl FnMut(&Row<'_>) -> Result<(), SqlError>,
 ) -> Result<(), AlarmStoreError> {
     let mut statement = sql.prepare_cached(&statement.replace("{}", &bounds.clause()))?;
-    let mut rows = statement.query(params_from_iter(bounds.values().iter()))?;
+    let mut rows = statement.query(bounds.values())?;
     while let Some(row) = rows.next()? {
-        each(row)?;
+        each(&row)?;
     }
     Ok(())
 }
 
 pub(super) fn figures(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
 ) -> Result<QualityFigures, AlarmStoreError> {
     let mut figures = QualityFigures::default();
     // All statements see the same alarms.
-    let transaction = sql.unchecked_transaction()?;
+    let moment = sql.moment()?;
     by_severity(sql, query, &mut figures)?;
     rates(sql, query, &mut figures)?;
     busy_hours(sql, query, &mut figures)?;
@@ -187,12 +186,12 @@ pub(super) fn figures(
     stale(sql, query, &mut figures)?;
     acknowledgements(sql, query, &mut figures)?;
     held_back(sql, query, &mut figures)?;
-    drop(transaction);
+    drop(moment);
     Ok(figures)
 }
 
 fn by_severity(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     figures: &mut QualityFigures,
 ) -> Result<(), AlarmStoreError> {
@@ -209,7 +208,7 @@ fn by_severity(
 /// Pieces of `size` that begin within the period, with their alarms; pieces
 /// without any are left out.
 fn pieces(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     size: i64,
     mut each: impl FnMut(i64, u64),
@@ -231,7 +230,7 @@ fn count_of_pieces(query: &QualityQuery, size: i64) -> u64 {
 }
 
 fn rates(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     figures: &mut QualityFigures,
 ) -> Result<(), AlarmStoreError> {
@@ -252,7 +251,7 @@ fn rates(
 }
 
 fn busy_hours(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     figures: &mut QualityFigures,
 ) -> Result<(), AlarmStoreError> {
@@ -264,7 +263,7 @@ fn busy_hours(
 
 /// One pass over the alarms, those of a device and a rule together.
 fn alarms(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     figures: &mut QualityFigures,
 ) -> Result<(), AlarmStoreError> {
@@ -272,11 +271,12 @@ fn alarms(
     let statement = format!(
         "SELECT tenant, max(location), device, profile, rule, count(*), max(chatters), sum(short)
          FROM (SELECT tenant, location, device, profile, rule,
-                coalesce(raised_at - lag(raised_at, {behind}) OVER same < {MOMENT_MS}, 0) AS chatters,
-                coalesce(cleared_at - raised_at < {MOMENT_MS}, 0) AS short
+                CASE WHEN raised_at - lag(raised_at, {behind}) OVER same < {MOMENT_MS}
+                    THEN 1 ELSE 0 END AS chatters,
+                CASE WHEN cleared_at - raised_at < {MOMENT_MS} THEN 1 ELSE 0 END AS short
              FROM alarms WHERE {{}}
              WINDOW same AS (PARTITION BY tenant, device, profile, rule
-                             ORDER BY raised_at, sequence))
+                             ORDER BY raised_at, sequence)) AS raises
          GROUP BY tenant, device, profile, rule"
     );
     let mut top = Worst::new(TOP);
@@ -302,12 +302,12 @@ fn alarms(
     Ok(())
 }
 
-fn offender(row: &Row<'_>) -> rusqlite::Result<Offender> {
+fn offender(row: &Row<'_>) -> Result<Offender, SqlError> {
     let key: String = row.get(4)?;
     Ok(Offender {
         tenant: TenantId(row.get(0)?),
-        location: row.get::<_, Option<u64>>(1)?.map(LocationId),
-        device: row.get::<_, Option<u64>>(2)?.map(DeviceId),
+        location: row.get::<Option<u64>>(1)?.map(LocationId),
+        device: row.get::<Option<u64>>(2)?.map(DeviceId),
         rule: RuleId { profile: ProfileId(row.get(3)?), key: key.into() },
         raised: row.get(5)?,
     })
@@ -333,7 +333,7 @@ impl Worst {
 }
 
 fn tops(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     figures: &mut QualityFigures,
 ) -> Result<(), AlarmStoreError> {
@@ -350,17 +350,17 @@ fn tops(
     })?;
     let statement = format!(
         "SELECT location, count(*) AS raised FROM alarms WHERE {{}}
-         GROUP BY location ORDER BY raised DESC, location LIMIT {TOP}"
+         GROUP BY location ORDER BY raised DESC, coalesce(location, 0) LIMIT {TOP}"
     );
     each_row(sql, &statement, &bounds, |row| {
-        let location = row.get::<_, Option<u64>>(0)?.map(LocationId);
+        let location = row.get::<Option<u64>>(0)?.map(LocationId);
         figures.top_locations.push((location, row.get(1)?));
         Ok(())
     })
 }
 
 fn stale(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     figures: &mut QualityFigures,
 ) -> Result<(), AlarmStoreError> {
@@ -372,7 +372,7 @@ fn stale(
     } else {
         bounds.several(
             "((active = 1 AND shelved_until IS NULL) OR (active = 0 AND cleared_at > ?))",
-            [Sql::from(end)],
+            [Owned::from(end)],
         );
     }
     let statement = format!(
@@ -385,8 +385,8 @@ fn stale(
         figures.stale_listed.push(StaleAlarm {
             id: AlarmId(u128::from_be_bytes(row.get(0)?)),
             tenant: TenantId(row.get(1)?),
-            location: row.get::<_, Option<u64>>(2)?.map(LocationId),
-            device: row.get::<_, Option<u64>>(3)?.map(DeviceId),
+            location: row.get::<Option<u64>>(2)?.map(LocationId),
+            device: row.get::<Option<u64>>(3)?.map(DeviceId),
             rule: RuleId { profile: ProfileId(row.get(4)?), key: key.into() },
             severity: known_severity(row, 6)?,
             raised_at: TimestampMs(row.get(7)?),
@@ -396,7 +396,7 @@ fn stale(
 }
 
 fn acknowledgements(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     figures: &mut QualityFigures,
 ) -> Result<(), AlarmStoreError> {
@@ -410,7 +410,8 @@ fn acknowledgements(
     let at_rank = |percent: u64| -> Result<Option<i64>, AlarmStoreError> {
         let Some(before) = (count * percent).div_ceil(100).checked_sub(1) else { return Ok(None) };
         let statement = format!(
-            "SELECT max(0, acknowledged_at - coalesce(received_at, raised_at)) AS took
+            "SELECT CASE WHEN acknowledged_at < coalesce(received_at, raised_at) THEN 0
+                ELSE acknowledged_at - coalesce(received_at, raised_at) END AS took
              FROM alarms WHERE {{}} ORDER BY took LIMIT 1 OFFSET {before}"
         );
         let mut took = None;
@@ -426,7 +427,7 @@ fn acknowledgements(
 }
 
 fn held_back(
-    sql: &Connection,
+    sql: &Session,
     query: &QualityQuery,
     figures: &mut QualityFigures,
 ) -> Result<(), AlarmStoreError> {

@@ -1,13 +1,12 @@
 //! Reads alarms in pages that stay where they are while alarms change: an
 //! alarm's place is the order in which it was raised.
 
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use schema::{AlarmId, DeviceId, LocationId, ProfileId, RuleId, Severity, TenantId, TimestampMs};
 use serde_json::Value;
 
 use super::bounds::{Bounds, json, known_json, known_severity, number, rows};
 use super::{AlarmStore, AlarmStoreError, MAX_PAGE};
+use crate::sql::{Optional as _, Owned, Row, Session, SqlError};
 
 /// Which alarms are asked for; what is `None` or empty sets no bound.
 #[derive(Clone, Debug, Default)]
@@ -181,7 +180,7 @@ impl AlarmStore {
             let bounds = alarm_bounds(&query);
             let statement = format!("SELECT count(*) FROM alarms WHERE {}", bounds.clause());
             let mut statement = sql.prepare_cached(&statement)?;
-            Ok(statement.query_row(params_from_iter(bounds.into_values()), |row| row.get(0))?)
+            Ok(statement.query_row(&*bounds.into_values(), |row| row.get(0))?)
         })
         .await
     }
@@ -195,7 +194,7 @@ impl AlarmStore {
     }
 }
 
-fn one_alarm(sql: &Connection, id: AlarmId) -> Result<Option<AlarmRow>, AlarmStoreError> {
+fn one_alarm(sql: &Session, id: AlarmId) -> Result<Option<AlarmRow>, AlarmStoreError> {
     let mut statement =
         sql.prepare_cached(&format!("SELECT {ALARM_COLUMNS} FROM alarms WHERE id = ?1"))?;
     Ok(statement.query_row([id.0.to_be_bytes()], alarm).optional()?)
@@ -210,7 +209,7 @@ fn page_bounds(query: &AlarmQuery) -> (Bounds, &'static str) {
         }
         AlarmOrder::Severity => {
             if let Some(AlarmPlace { sequence, severity }) = query.after {
-                let values = [Sql::from(i64::from(severity as u8)), number(sequence).into()];
+                let values = [Owned::from(i64::from(severity as u8)), number(sequence).into()];
                 bounds.several("(severity, sequence) < (?, ?)", values);
             }
             (bounds, "severity DESC, sequence DESC")
@@ -244,9 +243,10 @@ fn alarm_bounds(query: &AlarmQuery) -> Bounds {
         let pattern =
             format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
         bounds.several(
-            "(rule LIKE ? ESCAPE '\\' OR raised_details ->> 'description' LIKE ? ESCAPE '\\' \
+            "(rule LIKE ? ESCAPE '\\' \
+             OR raised_details ->> 'description' LIKE ? ESCAPE '\\' \
              OR last_details ->> 'description' LIKE ? ESCAPE '\\')",
-            std::iter::repeat_n(Sql::from(pattern), 3),
+            std::iter::repeat_n(Owned::from(pattern), 3),
         );
     }
     bounds.add("raised_at >= ?", query.from.map(|at| at.0));
@@ -254,7 +254,7 @@ fn alarm_bounds(query: &AlarmQuery) -> Bounds {
     bounds
 }
 
-fn moment(row: &Row<'_>, first: usize) -> rusqlite::Result<AlarmMoment> {
+fn moment(row: &Row<'_>, first: usize) -> Result<AlarmMoment, SqlError> {
     Ok(AlarmMoment {
         at: TimestampMs(row.get(first)?),
         severity: known_severity(row, first + 1)?,
@@ -262,18 +262,18 @@ fn moment(row: &Row<'_>, first: usize) -> rusqlite::Result<AlarmMoment> {
     })
 }
 
-fn rule(row: &Row<'_>, first: usize) -> rusqlite::Result<RuleId> {
+fn rule(row: &Row<'_>, first: usize) -> Result<RuleId, SqlError> {
     let key: String = row.get(first + 1)?;
     Ok(RuleId { profile: ProfileId(row.get(first)?), key: key.into() })
 }
 
-fn target(row: &Row<'_>) -> rusqlite::Result<AlarmTarget> {
+fn target(row: &Row<'_>) -> Result<AlarmTarget, SqlError> {
     Ok(AlarmTarget {
         sequence: row.get(0)?,
         id: AlarmId(u128::from_be_bytes(row.get(1)?)),
         tenant: TenantId(row.get(2)?),
-        location: row.get::<_, Option<u64>>(3)?.map(LocationId),
-        device: row.get::<_, Option<u64>>(4)?.map(DeviceId),
+        location: row.get::<Option<u64>>(3)?.map(LocationId),
+        device: row.get::<Option<u64>>(4)?.map(DeviceId),
         rule: rule(row, 5)?,
         severity: known_severity(row, 7)?,
         status: AlarmStatus { active: row.get(8)?, acknowledged: row.get(9)? },
@@ -281,13 +281,13 @@ fn target(row: &Row<'_>) -> rusqlite::Result<AlarmTarget> {
     })
 }
 
-fn alarm(row: &Row<'_>) -> rusqlite::Result<AlarmRow> {
+fn alarm(row: &Row<'_>) -> Result<AlarmRow, SqlError> {
     Ok(AlarmRow {
         sequence: row.get(0)?,
         id: AlarmId(u128::from_be_bytes(row.get(1)?)),
         tenant: TenantId(row.get(2)?),
-        location: row.get::<_, Option<u64>>(3)?.map(LocationId),
-        device: row.get::<_, Option<u64>>(4)?.map(DeviceId),
+        location: row.get::<Option<u64>>(3)?.map(LocationId),
+        device: row.get::<Option<u64>>(4)?.map(DeviceId),
         rule: rule(row, 5)?,
         severity: known_severity(row, 7)?,
         status: AlarmStatus { active: row.get(8)?, acknowledged: row.get(9)? },
@@ -296,12 +296,12 @@ fn alarm(row: &Row<'_>) -> rusqlite::Result<AlarmRow> {
         updated_at: TimestampMs(row.get(16)?),
         last_details: known_json(row, 17)?,
         updates: row.get(18)?,
-        cleared_at: row.get::<_, Option<i64>>(19)?.map(TimestampMs),
+        cleared_at: row.get::<Option<i64>>(19)?.map(TimestampMs),
         cleared_reason: row.get(20)?,
         cleared_details: json(row, 21)?,
-        acknowledged_at: row.get::<_, Option<i64>>(22)?.map(TimestampMs),
+        acknowledged_at: row.get::<Option<i64>>(22)?.map(TimestampMs),
         acknowledged_by: row.get(23)?,
         assigned_to: row.get(24)?,
-        shelved_until: row.get::<_, Option<i64>>(25)?.map(TimestampMs),
+        shelved_until: row.get::<Option<i64>>(25)?.map(TimestampMs),
     })
 }

@@ -11,9 +11,14 @@ use schema::{
 };
 
 use super::*;
+use crate::place::{Place, on_both};
 
-fn open(dir: &Path) -> AlarmStore {
-    AlarmStore::open(dir, &Registry::new()).unwrap()
+fn open(place: &Place) -> AlarmStore {
+    let registry = Registry::new();
+    place.open(
+        |dir| AlarmStore::open(dir, &registry).unwrap(),
+        |url| AlarmStore::open_postgres(&PostgresOptions::parse(url).unwrap(), &registry).unwrap(),
+    )
 }
 
 fn transition(id: u128, alarm: u128, at: i64, kind: TransitionKind) -> Transition {
@@ -51,10 +56,10 @@ fn stretch(claim: &Claim, from: u64, to: u64, transitions: Vec<Transition>) -> C
     }
 }
 
-#[tokio::test]
-async fn updates_of_alarms_in_turns_are_counted_each_for_its_own() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(updates_of_alarms_in_turns_are_counted_each_for_its_own);
+
+async fn updates_of_alarms_in_turns_are_counted_each_for_its_own(place: Place) {
+    let store = open(&place);
     let claim = store.claim(PartitionId(0)).await.unwrap();
     let of = |id: u128, alarm: u128, kind: TransitionKind| {
         let mut transition = transition(id, alarm, 10 * i64::try_from(id).unwrap(), kind);
@@ -83,10 +88,10 @@ async fn updates_of_alarms_in_turns_are_counted_each_for_its_own() {
     assert_eq!(second.cleared_details.unwrap()["values"]["temperature"], 90);
 }
 
-#[tokio::test]
-async fn an_alarm_keeps_its_raise_its_peak_and_its_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(an_alarm_keeps_its_raise_its_peak_and_its_end);
+
+async fn an_alarm_keeps_its_raise_its_peak_and_its_end(place: Place) {
+    let store = open(&place);
     let claim = store.claim(PartitionId(0)).await.unwrap();
     let rise = TransitionKind::SeverityChanged { from: Severity::Major };
     let mut peak = transition(2, 9, 20, rise);
@@ -120,10 +125,10 @@ async fn an_alarm_keeps_its_raise_its_peak_and_its_end() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn a_worker_that_lost_its_partition_or_its_place_writes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_worker_that_lost_its_partition_or_its_place_writes_nothing);
+
+async fn a_worker_that_lost_its_partition_or_its_place_writes_nothing(place: Place) {
+    let store = open(&place);
     let first = store.claim(PartitionId(0)).await.unwrap();
     store.commit(Arc::new(stretch(&first, 0, 3, Vec::new()))).await.unwrap();
     let raised = || vec![transition(1, 9, 10, TransitionKind::Raised)];
@@ -138,10 +143,10 @@ async fn a_worker_that_lost_its_partition_or_its_place_writes_nothing() {
     assert!(store.alarm(AlarmId(9)).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn ticks_and_devices_last_until_the_next_snapshot() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(ticks_and_devices_last_until_the_next_snapshot);
+
+async fn ticks_and_devices_last_until_the_next_snapshot(place: Place) {
+    let store = open(&place);
     let claim = store.claim(PartitionId(0)).await.unwrap();
     let tick = Tick { position: Position(2), clock: TimestampMs(77) };
     let met = MetDevice { device: DeviceId(5), position: Position(1), body: "{}".to_owned() };
@@ -150,7 +155,7 @@ async fn ticks_and_devices_last_until_the_next_snapshot() {
     commit.met = vec![met.clone()];
     store.commit(Arc::new(commit)).await.unwrap();
     store.close().await;
-    let store = open(dir.path());
+    let store = open(&place);
     let claim = store.claim(PartitionId(0)).await.unwrap();
     assert_eq!((&claim.ticks, &claim.met), (&vec![tick], &vec![met]));
     let mut commit = stretch(&claim, 2, 6, Vec::new());
@@ -161,10 +166,10 @@ async fn ticks_and_devices_last_until_the_next_snapshot() {
     assert_eq!(claim.snapshot, Some(Snapshot { position: Position(6), bytes: vec![1, 2] }));
 }
 
-#[tokio::test]
-async fn the_database_itself_refuses_a_second_uncleared_alarm_and_a_changed_event() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(the_database_itself_refuses_a_second_uncleared_alarm_and_a_changed_event);
+
+async fn the_database_itself_refuses_a_second_uncleared_alarm_and_a_changed_event(place: Place) {
+    let store = open(&place);
     let claim = store.claim(PartitionId(0)).await.unwrap();
     let twice = vec![
         transition(1, 8, 10, TransitionKind::Raised),
@@ -175,10 +180,9 @@ async fn the_database_itself_refuses_a_second_uncleared_alarm_and_a_changed_even
     let once = vec![transition(1, 8, 10, TransitionKind::Raised)];
     store.commit(Arc::new(stretch(&claim, 0, 1, once))).await.unwrap();
     store.close().await;
-    let sql = Connection::open(dir.path().join("alarms.db")).unwrap();
     for statement in ["DELETE FROM events", "UPDATE events SET at = 0"] {
-        let error = sql.execute(statement, []).unwrap_err();
-        assert!(error.to_string().contains("events are never"), "{error}");
+        let error = place.run("alarms.db", "baken_alarms", statement).unwrap_err();
+        assert!(error.contains("events are never"), "{error}");
     }
 }
 
@@ -203,10 +207,10 @@ fn change(id: Option<ProfileId>, expected: Option<u64>, name: Option<&str>) -> P
     }
 }
 
-#[tokio::test]
-async fn a_profile_has_versions_and_each_is_delivered_to_every_partition() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_profile_has_versions_and_each_is_delivered_to_every_partition);
+
+async fn a_profile_has_versions_and_each_is_delivered_to_every_partition(place: Place) {
+    let store = open(&place);
     let first = store.change_profile(change(None, None, Some("Cold"))).await.unwrap();
     assert_eq!(first.version, 1);
     let taken = store.change_profile(change(None, None, Some("Cold"))).await.unwrap_err();
@@ -235,10 +239,10 @@ async fn a_profile_has_versions_and_each_is_delivered_to_every_partition() {
     assert_eq!(kinds, ["profile_deleted", "profile_changed", "profile_created"]);
 }
 
-#[tokio::test]
-async fn a_tenant_has_one_system_profile_that_only_baken_touches() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_tenant_has_one_system_profile_that_only_baken_touches);
+
+async fn a_tenant_has_one_system_profile_that_only_baken_touches(place: Place) {
+    let store = open(&place);
     let system = |id, name| ProfileChange { system: true, ..change(id, None, name) };
     let own = store.change_profile(change(None, None, Some("System alarms"))).await.unwrap();
     let made = store.change_profile(system(None, Some("System alarms"))).await.unwrap();
@@ -255,14 +259,14 @@ async fn a_tenant_has_one_system_profile_that_only_baken_touches() {
     store.change_profile(system(None, Some("System alarms"))).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_follower_s_place_only_moves_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_follower_s_place_only_moves_on);
+
+async fn a_follower_s_place_only_moves_on(place: Place) {
+    let store = open(&place);
     assert_eq!(store.followed("it").await.unwrap(), 0);
     for sequence in [7, 9, 8] {
         store.set_followed("it", sequence).await.unwrap();
     }
     store.close().await;
-    assert_eq!(open(dir.path()).followed("it").await.unwrap(), 9);
+    assert_eq!(open(&place).followed("it").await.unwrap(), 9);
 }

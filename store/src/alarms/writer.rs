@@ -11,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use prometheus::Registry;
-use rusqlite::{Connection, Savepoint};
 use schema::{Channel, PartitionId, TimestampMs};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -23,12 +22,21 @@ use super::notices::{self, Decisions};
 use super::profiles::{self, ProfileChange, ProfileVersion};
 use super::{AlarmStoreError, Claim, Commit, commit, events, followed, message_log};
 use crate::audit::NewEvent;
+use crate::sql::{Database, Session, SqlError, Transaction};
 
 /// Requests that wait before their callers are slowed.
 const QUEUE_REQUESTS: usize = 256;
 
 /// Requests that share a transaction at most.
 const MAX_GROUP: usize = 256;
+
+/// Held by a transaction that adds events or notices, so that they are seen in
+/// the order of their sequences whichever node adds them. The number is the text
+/// `baken-al` in ASCII.
+const ORDER_LOCK: i64 = 0x62_61_6b_65_6e_2d_61_6c;
+
+/// Where nodes tell one another of events, notices and messages.
+const CHANNEL: &str = "baken_alarms";
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, AlarmStoreError>>;
 
@@ -63,6 +71,8 @@ pub(super) enum Request {
         answer: Answer<bool>,
     },
     Forget(TimestampMs, usize, Answer<u64>),
+    /// Another node may have added events, notices or messages.
+    Told,
     Close,
 }
 
@@ -78,15 +88,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn start(connection: Connection, registry: &Registry) -> Result<Self, AlarmStoreError> {
+    pub fn start(session: Session, registry: &Registry) -> Result<Self, AlarmStoreError> {
         let meters = Meters::register(registry, QUEUE_REQUESTS)?;
         let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
-        let (told, latest_event) = watch::channel(events::latest(&connection)?);
-        let checkpoints = Checkpoints::start(&connection)?;
+        let (told, latest_event) = watch::channel(events::latest(&session)?);
+        let checkpoints = session.as_sqlite().map(Checkpoints::start).transpose()?.flatten();
         let (notices_written, notices) = watch::channel(0);
         let (messages_written, messages) = watch::channel(0);
         let worker = Worker {
-            connection,
+            session,
             checkpoints,
             meters: meters.clone(),
             latest_event: told,
@@ -110,6 +120,20 @@ impl Writer {
         self.meters.queue.inc();
         place.send(request(answer));
         answered.await.unwrap_or(Err(AlarmStoreError::Closed))
+    }
+
+    /// Looks whenever another node has added something.
+    pub fn follow(&self, database: &Database) {
+        let mut told = database.listen(CHANNEL);
+        let requests = self.requests.downgrade();
+        tokio::spawn(async move {
+            while told.recv().await.is_some() {
+                let Some(requests) = requests.upgrade() else { return };
+                if requests.send(Request::Told).await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     pub fn latest_event(&self) -> watch::Receiver<u64> {
@@ -140,7 +164,7 @@ impl Writer {
 type Reply = Box<dyn FnOnce(bool) + Send>;
 
 struct Worker {
-    connection: Connection,
+    session: Session,
     checkpoints: Option<Checkpoints>,
     meters: Meters,
     latest_event: watch::Sender<u64>,
@@ -156,13 +180,36 @@ struct Written {
     messages: u64,
 }
 
+impl Written {
+    fn is_of_interest(&self) -> bool {
+        self.events + self.notices + self.messages > 0
+    }
+}
+
+impl Request {
+    /// Whether it may add events or notices, whose order others follow.
+    fn adds_in_order(&self) -> bool {
+        match self {
+            Self::Commit(stretch, _) => {
+                !stretch.transitions.is_empty() || !stretch.notices.is_empty()
+            }
+            Self::ChangeProfile(..) | Self::Record(..) | Self::Decide(..) => true,
+            _ => false,
+        }
+    }
+}
+
 impl Worker {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut group = Vec::new();
         while requests.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
             let last = group.iter().any(|request| matches!(request, Request::Close));
-            group.retain(|request| !matches!(request, Request::Close));
+            let told = group.iter().any(|request| matches!(request, Request::Told));
+            group.retain(|request| !matches!(request, Request::Close | Request::Told));
             self.meters.queue.sub(i64::try_from(group.len()).unwrap_or(0));
+            if told {
+                self.told();
+            }
             if !group.is_empty() {
                 self.commit(std::mem::take(&mut group));
             }
@@ -179,10 +226,16 @@ impl Worker {
         let started = Instant::now();
         let mut replies: Vec<Reply> = Vec::with_capacity(group.len());
         let mut written = Written::default();
-        let result = self.connection.transaction().and_then(|mut transaction| {
+        let result = self.session.transaction().and_then(|mut transaction| {
+            if group.iter().any(Request::adds_in_order) {
+                transaction.lock(ORDER_LOCK)?;
+            }
             for request in group {
                 let savepoint = transaction.savepoint()?;
                 replies.push(apply(savepoint, request, &mut written));
+            }
+            if written.is_of_interest() {
+                transaction.notify(CHANNEL)?;
             }
             transaction.commit()
         });
@@ -208,9 +261,21 @@ impl Worker {
         }
     }
 
+    /// Wakes all who wait here for what another node may have added.
+    fn told(&mut self) {
+        if let Err(error) = self.session.ready() {
+            tracing::warn!(%error, "what other nodes have added is not seen for now");
+            return;
+        }
+        self.tell_of_events();
+        for told in [&self.notices, &self.messages] {
+            told.send_modify(|total| *total += 1);
+        }
+    }
+
     /// Wakes those who follow the events, where there are new ones.
     fn tell_of_events(&self) {
-        match events::latest(&self.connection) {
+        match events::latest(&self.session) {
             Ok(latest) => {
                 self.latest_event
                     .send_if_modified(|known| std::mem::replace(known, latest) != latest);
@@ -220,7 +285,7 @@ impl Worker {
     }
 }
 
-fn apply(savepoint: Savepoint<'_>, request: Request, written: &mut Written) -> Reply {
+fn apply(savepoint: Transaction<'_>, request: Request, written: &mut Written) -> Reply {
     match request {
         Request::Claim(partition, answer) => {
             reply(savepoint, answer, |sql| commit::claim(sql, partition))
@@ -272,14 +337,14 @@ fn apply(savepoint: Savepoint<'_>, request: Request, written: &mut Written) -> R
         Request::Forget(before, limit, answer) => {
             reply(savepoint, answer, |sql| message_log::forget(sql, before, limit))
         }
-        Request::Close => Box::new(|_| {}),
+        Request::Told | Request::Close => Box::new(|_| {}),
     }
 }
 
 fn reply<T: Send + 'static>(
-    savepoint: Savepoint<'_>,
+    savepoint: Transaction<'_>,
     answer: Answer<T>,
-    work: impl FnOnce(&Connection) -> Result<T, AlarmStoreError>,
+    work: impl FnOnce(&Session) -> Result<T, AlarmStoreError>,
 ) -> Reply {
     // A savepoint that is dropped takes back what was done in it.
     let result = work(&savepoint).and_then(|value| {
@@ -288,19 +353,10 @@ fn reply<T: Send + 'static>(
     });
     Box::new(move |durable| {
         let result = match result {
-            Ok(_) if !durable => Err(AlarmStoreError::Sql(not_durable())),
+            Ok(_) if !durable => Err(AlarmStoreError::Sql(SqlError::NotDurable)),
             other => other,
         };
         // A caller that no longer waits needs no answer.
         let _ = answer.send(result);
     })
-}
-
-/// The shared transaction failed under a request that was itself in order.
-fn not_durable() -> crate::SqlError {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
-    crate::SqlError::Statement(rusqlite::Error::SqliteFailure(
-        code,
-        Some("the transaction could not be made durable".to_owned()),
-    ))
 }

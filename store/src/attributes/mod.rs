@@ -18,8 +18,7 @@ use prometheus::Registry;
 use schema::{DeviceId, PartitionId, Position, TimestampMs};
 use serde_json::Value;
 
-use crate::SqlError;
-use sql::Readers;
+use crate::sql::{Database, PostgresOptions, Readers, SqlError};
 use writer::{Request, Shared, Writer};
 
 /// Who set an attribute. The numbers are part of the stored format.
@@ -107,12 +106,6 @@ impl From<SqlError> for AttributesError {
     }
 }
 
-impl From<rusqlite::Error> for AttributesError {
-    fn from(error: rusqlite::Error) -> Self {
-        SqlError::from(error).into()
-    }
-}
-
 /// A handle on the attributes; clones share it.
 #[derive(Clone, Debug)]
 pub struct Attributes {
@@ -133,10 +126,33 @@ impl Attributes {
         limits: AttributeLimits,
         registry: &Registry,
     ) -> Result<Self, AttributesError> {
-        let path = dir.join("attributes.db");
-        let file = sql::File::open(&path)?;
-        let (writer, shared) = Writer::start(file, partitions, limits, registry)?;
-        let readers = Arc::new(Readers::new(path));
+        let database = Database::file(dir.join("attributes.db"), sql::MIGRATIONS);
+        Self::open_in(database, partitions, limits, registry)
+    }
+
+    /// Opens the attributes' tables in PostgreSQL. Blocks.
+    ///
+    /// # Errors
+    /// [`AttributesError`] when they cannot be opened.
+    pub fn open_postgres(
+        options: &PostgresOptions,
+        partitions: u16,
+        limits: AttributeLimits,
+        registry: &Registry,
+    ) -> Result<Self, AttributesError> {
+        let database = Database::schema(options, "baken_attributes", sql::POSTGRES_MIGRATIONS);
+        Self::open_in(database, partitions, limits, registry)
+    }
+
+    fn open_in(
+        database: Arc<Database>,
+        partitions: u16,
+        limits: AttributeLimits,
+        registry: &Registry,
+    ) -> Result<Self, AttributesError> {
+        let tables = sql::Tables::open(&database)?;
+        let (writer, shared) = Writer::start(tables, partitions, limits, registry)?;
+        let readers = Arc::new(Readers::new(database, sql::READERS, sql::READERS));
         Ok(Self { shared, readers, writer: Arc::new(writer), limits })
     }
 
@@ -200,7 +216,7 @@ impl Attributes {
         scope: Scope,
         keys: Option<Vec<String>>,
     ) -> Result<Vec<Attribute>, AttributesError> {
-        self.readers.read(move |file| sql::get(file, device, scope, keys.as_deref())).await
+        sql::read(&self.readers, move |file| sql::get(file, device, scope, keys.as_deref())).await
     }
 
     /// Whether the changes would be kept: asked at the edge, before they go
@@ -228,14 +244,12 @@ impl Attributes {
             return Ok(());
         }
         let limit = self.limits.keys_per_device as usize;
-        let after = self
-            .readers
-            .read(move |file| {
-                let keys = sql::keys(file, device, scope)?;
-                let kept = keys.iter().filter(|&key| !set.contains(key) && !deleted.contains(key));
-                Ok(kept.count() + set.len())
-            })
-            .await?;
+        let after = sql::read(&self.readers, move |file| {
+            let keys = sql::keys(file, device, scope)?;
+            let kept = keys.iter().filter(|&key| !set.contains(key) && !deleted.contains(key));
+            Ok(kept.count() + set.len())
+        })
+        .await?;
         if after <= limit {
             return Ok(());
         }
@@ -271,7 +285,7 @@ impl Attributes {
         if devices.is_empty() {
             return Ok(Vec::new());
         }
-        self.readers.read(move |file| sql::undelivered(file, &devices)).await
+        sql::read(&self.readers, move |file| sql::undelivered(file, &devices)).await
     }
 
     /// The device has what [`PendingShared::upto`] stood for; what changed
@@ -289,7 +303,7 @@ impl Attributes {
     /// # Errors
     /// [`AttributesError`] when the file cannot be read.
     pub async fn devices(&self) -> Result<Vec<DeviceId>, AttributesError> {
-        self.readers.read(sql::devices).await
+        sql::read(&self.readers, sql::devices).await
     }
 
     /// Forgets all of devices that were deleted from the directory.

@@ -1,27 +1,27 @@
 //! The statements behind the attributes.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
 use schema::{DeviceId, PartitionId, Position, TimestampMs};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use super::{Attribute, AttributeChange, AttributeLimits, AttributesError, PendingShared, Scope};
-use crate::sql::{SqlError, sqlite};
+use crate::sql::{Database, Optional as _, Readers, Row, Session, SqlError, params};
 
-const MIGRATIONS: [&str; 1] =
-    [include_str!("../../../schema/migrations/embedded/attributes/0001-attributes.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("../../../schema/migrations/embedded/attributes/0001-attributes.sql")];
+
+pub(super) const POSTGRES_MIGRATIONS: &[&str] =
+    &[include_str!("../../../schema/migrations/postgres/attributes/0001-attributes.sql")];
 
 /// How many reads run at once; more wait their turn.
-const READERS: usize = 4;
+pub(super) const READERS: usize = 4;
 
-/// The writer's connection.
+/// The writer's sql.
 #[derive(Debug)]
-pub(super) struct File {
-    pub connection: Connection,
+pub(super) struct Tables {
+    pub session: Session,
     /// The sequence of the latest undelivered change.
     pub sequence: u64,
 }
@@ -84,39 +84,38 @@ pub(super) fn check_size(
     Ok(())
 }
 
-impl File {
-    pub fn open(path: &Path) -> Result<Self, SqlError> {
-        let connection = sqlite::open(path, &MIGRATIONS)?;
-        let sequence: i64 = connection.query_row(
-            "SELECT coalesce(max(sequence), 0) FROM undelivered",
-            [],
-            |row| row.get(0),
-        )?;
-        Ok(Self { connection, sequence: sequence.cast_unsigned() })
+impl Tables {
+    pub fn open(database: &Arc<Database>) -> Result<Self, SqlError> {
+        let session = database.open()?;
+        let sequence: i64 =
+            session.query_row("SELECT coalesce(max(sequence), 0) FROM undelivered", [], |row| {
+                row.get(0)
+            })?;
+        Ok(Self { session, sequence: sequence.cast_unsigned() })
     }
 
     pub fn positions(&self) -> Result<Vec<(PartitionId, Position)>, SqlError> {
-        let mut statement = self.connection.prepare("SELECT partition, next FROM positions")?;
+        let mut statement = self.session.prepare_cached("SELECT partition, next FROM positions")?;
         let rows = statement.query_map([], |row| {
             let next: i64 = row.get(1)?;
             Ok((PartitionId(row.get(0)?), Position(next.cast_unsigned())))
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        Ok(rows)
     }
 
     pub fn waiting(&self) -> Result<HashSet<DeviceId>, SqlError> {
-        let mut statement = self.connection.prepare("SELECT DISTINCT device FROM undelivered")?;
-        let rows =
-            statement.query_map([], |row| Ok(DeviceId(row.get::<_, i64>(0)?.cast_unsigned())))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut statement =
+            self.session.prepare_cached("SELECT DISTINCT device FROM undelivered")?;
+        let rows = statement.query_map([], |row| Ok(DeviceId(row.get(0)?)))?;
+        Ok(rows.into_iter().collect())
     }
 }
 
 /// All devices; each step of the recursion is one search in the primary key.
-pub(super) fn devices(connection: &Connection) -> Result<Vec<DeviceId>, AttributesError> {
+pub(super) fn devices(sql: &Session) -> Result<Vec<DeviceId>, AttributesError> {
     let mut found = std::collections::BTreeSet::new();
     for table in ["attributes", "undelivered"] {
-        let mut statement = connection.prepare(&format!(
+        let mut statement = sql.prepare_cached(&format!(
             "WITH RECURSIVE devices (id) AS (
                  SELECT min(device) FROM {table}
                  UNION ALL
@@ -127,7 +126,7 @@ pub(super) fn devices(connection: &Connection) -> Result<Vec<DeviceId>, Attribut
         ))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            found.insert(DeviceId(row.get::<_, i64>(0)?.cast_unsigned()));
+            found.insert(DeviceId(row.get(0)?));
         }
     }
     Ok(found.into_iter().collect())
@@ -135,15 +134,15 @@ pub(super) fn devices(connection: &Connection) -> Result<Vec<DeviceId>, Attribut
 
 /// Moves a partition's position forward; false where it is there already.
 pub(super) fn advance(
-    connection: &Connection,
+    sql: &Session,
     partition: PartitionId,
     next: Position,
 ) -> Result<bool, SqlError> {
-    let moved = connection
+    let moved = sql
         .prepare_cached(
             "INSERT INTO positions (partition, next) VALUES (?1, ?2)
              ON CONFLICT (partition) DO UPDATE SET next = excluded.next
-             WHERE next < excluded.next",
+             WHERE positions.next < excluded.next",
         )?
         .execute(params![partition.0, next.0.cast_signed()])?;
     Ok(moved == 1)
@@ -152,7 +151,7 @@ pub(super) fn advance(
 /// Sets or deletes one attribute; the outer error is the file's, the inner one
 /// says that a limit kept it out.
 pub(super) fn change(
-    connection: &Connection,
+    sql: &Session,
     change: &AttributeChange,
     sequence: u64,
     limits: &AttributeLimits,
@@ -165,14 +164,14 @@ pub(super) fn change(
     let scope = change.scope as u8;
     match &text {
         Some(text) => {
-            let updated = connection
+            let updated = sql
                 .prepare_cached(
                     "UPDATE attributes SET value = ?4, updated_at = ?5
                      WHERE device = ?1 AND scope = ?2 AND key = ?3",
                 )?
                 .execute(params![device, scope, change.key, text, change.at.0])?;
             if updated == 0 {
-                let keys: u32 = connection
+                let keys: u32 = sql
                     .prepare_cached(
                         "SELECT count(*) FROM attributes WHERE device = ?1 AND scope = ?2",
                     )?
@@ -180,32 +179,30 @@ pub(super) fn change(
                 if keys >= limits.keys_per_device {
                     return Ok(Err(Over::Keys));
                 }
-                connection
-                    .prepare_cached(
-                        "INSERT INTO attributes (device, scope, key, value, updated_at)
+                sql.prepare_cached(
+                    "INSERT INTO attributes (device, scope, key, value, updated_at)
                          VALUES (?1, ?2, ?3, ?4, ?5)",
-                    )?
-                    .execute(params![device, scope, change.key, text, change.at.0])?;
+                )?
+                .execute(params![device, scope, change.key, text, change.at.0])?;
             }
         }
         None => {
-            connection
-                .prepare_cached(
-                    "DELETE FROM attributes WHERE device = ?1 AND scope = ?2 AND key = ?3",
-                )?
-                .execute(params![device, scope, change.key])?;
+            sql.prepare_cached(
+                "DELETE FROM attributes WHERE device = ?1 AND scope = ?2 AND key = ?3",
+            )?
+            .execute(params![device, scope, change.key])?;
         }
     }
     if change.scope == Scope::Client {
         return Ok(Ok(()));
     }
-    await_delivery(connection, change, text.as_deref(), sequence, limits)
+    await_delivery(sql, change, text.as_deref(), sequence, limits)
 }
 
 /// Keeps a shared change until the device has it. Deletions of keys that come
 /// and go while a device is away are kept up to the limit of its keys.
 fn await_delivery(
-    connection: &Connection,
+    sql: &Session,
     change: &AttributeChange,
     text: Option<&str>,
     sequence: u64,
@@ -214,67 +211,59 @@ fn await_delivery(
     let device = change.device.0.cast_signed();
     let sequence = sequence.cast_signed();
     if text.is_none() {
-        let deletions: u32 = connection
+        let deletions: u32 = sql
             .prepare_cached(
                 "SELECT count(*) FROM undelivered
                  WHERE device = ?1 AND key <> ?2 AND value IS NULL",
             )?
             .query_row(params![device, change.key], |row| row.get(0))?;
         if deletions >= limits.keys_per_device {
-            connection
-                .prepare_cached("DELETE FROM undelivered WHERE device = ?1 AND key = ?2")?
+            sql.prepare_cached("DELETE FROM undelivered WHERE device = ?1 AND key = ?2")?
                 .execute(params![device, change.key])?;
             return Ok(Err(Over::Undelivered));
         }
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO undelivered (device, key, value, sequence) VALUES (?1, ?2, ?3, ?4)
+    sql.prepare_cached(
+        "INSERT INTO undelivered (device, key, value, sequence) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (device, key)
              DO UPDATE SET value = excluded.value, sequence = excluded.sequence",
-        )?
-        .execute(params![device, change.key, text, sequence])?;
+    )?
+    .execute(params![device, change.key, text, sequence])?;
     Ok(Ok(()))
 }
 
 /// Forgets what was delivered; true where nothing is left for the device.
-pub(super) fn delivered(
-    connection: &Connection,
-    device: DeviceId,
-    upto: u64,
-) -> Result<bool, SqlError> {
+pub(super) fn delivered(sql: &Session, device: DeviceId, upto: u64) -> Result<bool, SqlError> {
     let id = device.0.cast_signed();
-    connection
-        .prepare_cached("DELETE FROM undelivered WHERE device = ?1 AND sequence <= ?2")?
+    sql.prepare_cached("DELETE FROM undelivered WHERE device = ?1 AND sequence <= ?2")?
         .execute([id, upto.cast_signed()])?;
-    let left: bool = connection
+    let left: bool = sql
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM undelivered WHERE device = ?1)")?
         .query_row([id], |row| row.get(0))?;
     Ok(!left)
 }
 
-pub(super) fn forget(connection: &Connection, device: DeviceId) -> Result<(), SqlError> {
-    for sql in
+pub(super) fn forget(sql: &Session, device: DeviceId) -> Result<(), SqlError> {
+    for statement in
         ["DELETE FROM attributes WHERE device = ?1", "DELETE FROM undelivered WHERE device = ?1"]
     {
-        connection.prepare_cached(sql)?.execute([device.0.cast_signed()])?;
+        sql.prepare_cached(statement)?.execute([device.0.cast_signed()])?;
     }
     Ok(())
 }
 
 pub(super) fn get(
-    connection: &Connection,
+    sql: &Session,
     device: DeviceId,
     scope: Scope,
     keys: Option<&[String]>,
 ) -> Result<Vec<Attribute>, AttributesError> {
     let id = device.0.cast_signed();
-    let row = |row: &rusqlite::Row<'_>| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
-    };
+    let row =
+        |row: &Row<'_>| Ok((row.get::<String>(0)?, row.get::<String>(1)?, row.get::<i64>(2)?));
     let mut found: Vec<(String, String, i64)> = Vec::new();
     if let Some(keys) = keys {
-        let mut statement = connection.prepare_cached(
+        let mut statement = sql.prepare_cached(
             "SELECT key, value, updated_at FROM attributes
              WHERE device = ?1 AND scope = ?2 AND key = ?3",
         )?;
@@ -283,13 +272,11 @@ pub(super) fn get(
             found.extend(statement.query_row(params![id, scope as u8, key], row).optional()?);
         }
     } else {
-        let mut statement = connection.prepare_cached(
+        let mut statement = sql.prepare_cached(
             "SELECT key, value, updated_at FROM attributes
              WHERE device = ?1 AND scope = ?2 ORDER BY key",
         )?;
-        for read in statement.query_map(params![id, scope as u8], row)? {
-            found.push(read?);
-        }
+        found.extend(statement.query_map(params![id, scope as u8], row)?);
     }
     let attribute = |(key, text, at): (String, String, i64)| {
         let value = parse(device, &key, &text)?;
@@ -299,22 +286,21 @@ pub(super) fn get(
 }
 
 pub(super) fn keys(
-    connection: &Connection,
+    sql: &Session,
     device: DeviceId,
     scope: Scope,
 ) -> Result<HashSet<String>, AttributesError> {
     let mut statement =
-        connection.prepare_cached("SELECT key FROM attributes WHERE device = ?1 AND scope = ?2")?;
-    let rows =
-        statement.query_map(params![device.0.cast_signed(), scope as u8], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+        sql.prepare_cached("SELECT key FROM attributes WHERE device = ?1 AND scope = ?2")?;
+    let rows = statement.query_map(params![device.0, scope as u8], |row| row.get(0))?;
+    Ok(rows.into_iter().collect())
 }
 
 pub(super) fn undelivered(
-    connection: &Connection,
+    sql: &Session,
     devices: &[DeviceId],
 ) -> Result<Vec<(DeviceId, PendingShared)>, AttributesError> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = sql.prepare_cached(
         "SELECT key, value, sequence FROM undelivered WHERE device = ?1 ORDER BY key",
     )?;
     let mut found = Vec::new();
@@ -325,7 +311,7 @@ pub(super) fn undelivered(
             let key: String = row.get(0)?;
             let text: Option<String> = row.get(1)?;
             let value = text.map(|text| parse(device, &key, &text)).transpose()?;
-            pending.upto = pending.upto.max(row.get::<_, i64>(2)?.cast_unsigned());
+            pending.upto = pending.upto.max(row.get(2)?);
             pending.changes.push((key, value));
         }
         if !pending.changes.is_empty() {
@@ -339,36 +325,17 @@ fn parse(device: DeviceId, key: &str, text: &str) -> Result<Value, AttributesErr
     serde_json::from_str(text).map_err(|_| AttributesError::Damaged { device, key: key.to_owned() })
 }
 
-/// Connections that read while the writer writes.
-#[derive(Debug)]
-pub(super) struct Readers {
-    path: PathBuf,
-    idle: Arc<Mutex<Vec<Connection>>>,
-    places: Semaphore,
-}
-
-impl Readers {
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, idle: Arc::default(), places: Semaphore::new(READERS) }
-    }
-
-    /// Runs `query` on a thread for blocking work.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> Result<T, AttributesError> + Send + 'static,
-    ) -> Result<T, AttributesError> {
-        let _place = self.places.acquire().await.map_err(|_| AttributesError::Closed)?;
-        let (path, idle) = (self.path.clone(), self.idle.clone());
-        let work = move || {
-            let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = match taken {
-                Some(connection) => connection,
-                None => sqlite::open_reader(&path)?,
-            };
-            let outcome = query(&connection);
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            outcome
-        };
-        tokio::task::spawn_blocking(work).await.unwrap_or(Err(AttributesError::Closed))
-    }
+/// Runs `query` on a thread for blocking work, a few at a time.
+pub(super) async fn read<T: Send + 'static>(
+    readers: &Arc<Readers>,
+    query: impl FnOnce(&Session) -> Result<T, AttributesError> + Send + 'static,
+) -> Result<T, AttributesError> {
+    let place = readers.places.clone().acquire_owned().await;
+    let place = place.map_err(|_| AttributesError::Closed)?;
+    let readers = Arc::clone(readers);
+    let work = move || {
+        let _place = place;
+        readers.run(query)
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(AttributesError::Closed))
 }

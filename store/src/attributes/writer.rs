@@ -10,7 +10,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 use schema::{DeviceId, PartitionId, Position};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::sql::{self, File};
+use super::sql::{self, Tables};
 use super::{AttributeChange, AttributeLimits, AttributesError, Scope};
 use crate::{SqlError, metrics};
 
@@ -120,7 +120,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub fn start(
-        file: File,
+        tables: Tables,
         partitions: u16,
         limits: AttributeLimits,
         registry: &Registry,
@@ -128,12 +128,12 @@ impl Writer {
         let failed = |error: &dyn std::fmt::Display| AttributesError::Start(error.to_string());
         let meters = Meters::register(registry).map_err(|error| failed(&error))?;
         let mut places: Vec<Place> = (0..partitions).map(|_| Place::at(Position(0))).collect();
-        for (partition, next) in file.positions()? {
+        for (partition, next) in tables.positions()? {
             let place = places.get_mut(usize::from(partition.0));
             let place = place.ok_or(AttributesError::Partition(partition))?;
             *place = Place::at(next);
         }
-        let waiting = file.waiting()?;
+        let waiting = tables.waiting()?;
         meters.undelivered.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
         let shared = Arc::new(Shared {
             places: places.into_iter().map(Mutex::new).collect(),
@@ -141,7 +141,7 @@ impl Writer {
         });
         let queue = meters.queue.clone();
         let (requests, receiver) = mpsc::channel(QUEUE_BATCHES);
-        let worker = Worker { file, shared: shared.clone(), limits, meters };
+        let worker = Worker { tables, shared: shared.clone(), limits, meters };
         let thread = std::thread::Builder::new()
             .name("attributes".to_owned())
             .spawn(move || worker.run(receiver))
@@ -170,7 +170,7 @@ impl Writer {
 }
 
 struct Worker {
-    file: File,
+    tables: Tables,
     shared: Arc<Shared>,
     limits: AttributeLimits,
     meters: Meters,
@@ -228,7 +228,7 @@ impl Worker {
             })
             .collect();
         self.serve(&seen, Vec::new());
-        if let Err((_, error)) = self.file.connection.close() {
+        if let Err(error) = self.tables.session.close() {
             tracing::error!(%error, "the attributes' file did not close cleanly");
         }
     }
@@ -251,8 +251,8 @@ impl Worker {
     }
 
     fn commit(&mut self, group: &[Request]) -> Result<Effects, SqlError> {
-        let mut effects = Effects { sequence: self.file.sequence, ..Effects::default() };
-        let transaction = self.file.connection.transaction()?;
+        let mut effects = Effects { sequence: self.tables.sequence, ..Effects::default() };
+        let transaction = self.tables.session.transaction()?;
         for request in group {
             match request {
                 Request::Apply { partition, next, changes } => {
@@ -291,7 +291,7 @@ impl Worker {
     }
 
     fn take_in(&mut self, effects: &Effects) {
-        self.file.sequence = effects.sequence;
+        self.tables.sequence = effects.sequence;
         if !effects.waiting.is_empty() {
             let mut waiting = self.shared.waiting.write().unwrap_or_else(PoisonError::into_inner);
             for &(device, waits) in &effects.waiting {

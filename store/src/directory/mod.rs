@@ -38,10 +38,13 @@ use index::Claim;
 use writer::{Request, Shared, Writer};
 
 use crate::audit::NewEvent;
-use crate::sql::{SqlError, sqlite};
+use crate::sql::{Database, PostgresOptions, Readers, SqlError};
 
 /// The directory's file.
 const FILE: &str = "directory.db";
+
+/// Reads of changes that run at once.
+const MAX_READS: usize = 2;
 
 /// How many changes a subscriber may be behind before it has to read anew.
 pub const CHANGE_FEED_CAPACITY: usize = 16_384;
@@ -133,7 +136,7 @@ pub struct Directory {
     /// Who makes the changes that this handle makes.
     author: Author,
     /// For those who ask what has changed since a sequence.
-    path: Arc<Path>,
+    readers: Arc<Readers>,
 }
 
 impl Directory {
@@ -142,10 +145,32 @@ impl Directory {
     /// # Errors
     /// [`OpenError`]; a document that cannot be read is never skipped.
     pub fn open_embedded(dir: &Path, registry: &Registry) -> Result<Self, OpenError> {
-        let (backend, index) = Backend::open_embedded(dir)?;
+        Self::open_in(backend::embedded(dir), registry)
+    }
+
+    /// Opens the directory's tables in PostgreSQL and reads all of them. What
+    /// other nodes change is seen here a moment later. Blocks; on a thread of a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a document that cannot be read is never skipped.
+    pub fn open_postgres(
+        options: &PostgresOptions,
+        registry: &Registry,
+    ) -> Result<Self, OpenError> {
+        Self::open_in(backend::postgres(options), registry)
+    }
+
+    fn open_in(database: Arc<Database>, registry: &Registry) -> Result<Self, OpenError> {
+        let (backend, index) = Backend::open(&database)?;
+        let is_shared = backend.is_shared();
         let (writer, shared) = Writer::start(backend, index, registry)?;
+        if is_shared {
+            writer.follow(database.listen(backend::CHANNEL));
+        }
         let (writer, author) = (Arc::new(writer), Author::installation());
-        Ok(Self { shared, writer, author, path: dir.join(FILE).into() })
+        let readers = Arc::new(Readers::new(database, MAX_READS, 1));
+        Ok(Self { shared, writer, author, readers })
     }
 
     /// A handle whose changes are told of this author in the events. Those of
@@ -359,10 +384,12 @@ impl Directory {
     /// # Errors
     /// The file can't be read.
     pub async fn changes_since(&self, after: u64, limit: usize) -> Result<Vec<Change>, SqlError> {
-        let path = self.path.clone();
+        let readers = Arc::clone(&self.readers);
+        let place = readers.places.clone().acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
         let read = tokio::task::spawn_blocking(move || {
-            let connection = sqlite::open_reader(&path)?;
-            backend::changes_since(&connection, after, limit)
+            let _place = place;
+            readers.run(|session| backend::changes_since(session, after, limit))
         });
         // Only a panic in there, which would be a defect, could end it otherwise.
         read.await.expect("reading changes does not panic")

@@ -15,7 +15,7 @@ use prometheus::{Opts, Registry};
 use schema::{Author, Document, DocumentBody, RouterId, TimestampMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::backend::{Backend, Write};
+use super::backend::{Backend, Committed, Foreign, Write};
 use super::draft::Draft;
 use super::index::Index;
 use super::{CHANGE_FEED_CAPACITY, Change, DirectoryError, NewRouter, OpenError, rules};
@@ -31,7 +31,10 @@ const MAX_GROUP: usize = 4_096;
 /// Ids reserved at once; what a crash leaves unused is never given out.
 const ID_BLOCK: u64 = 4_096;
 
-#[derive(Debug)]
+/// How often a group is staged anew because another node was quicker.
+const MAX_ATTEMPTS: usize = 20;
+
+#[derive(Clone, Debug)]
 pub(super) enum Request {
     Create(DocumentBody),
     Update { id: u64, expected_version: Option<u64>, body: DocumentBody },
@@ -58,6 +61,8 @@ enum Envelope {
     Request(Box<Request>, Author, oneshot::Sender<Answer>),
     Outbox(usize, oneshot::Sender<Outbox>),
     Carried(u64, oneshot::Sender<Result<(), DirectoryError>>),
+    /// Another node has changed something.
+    CatchUp,
     Close,
 }
 
@@ -128,6 +133,19 @@ impl Writer {
         answered.await.unwrap_or(Err(DirectoryError::Closed))
     }
 
+    /// Catches up whenever another node has changed something.
+    pub fn follow(&self, mut told: mpsc::Receiver<()>) {
+        let requests = self.requests.downgrade();
+        tokio::spawn(async move {
+            while told.recv().await.is_some() {
+                let Some(requests) = requests.upgrade() else { return };
+                if requests.send(Envelope::CatchUp).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     pub async fn close(&self) {
         // An error says that the thread has ended already.
         let _ = self.requests.send(Envelope::Close).await;
@@ -147,7 +165,7 @@ struct Worker {
     meters: Meters,
 }
 
-type Waiting = (Request, Author, oneshot::Sender<Answer>);
+type Waiting = (Request, Author);
 
 impl Worker {
     fn run(mut self, mut requests: mpsc::Receiver<Envelope>) {
@@ -156,12 +174,13 @@ impl Worker {
             let Some(first) = requests.blocking_recv() else {
                 break;
             };
-            let mut group = Vec::new();
+            let (mut group, mut answers) = (Vec::new(), Vec::new());
             let mut next = Some(first);
             while let Some(envelope) = next {
                 match envelope {
                     Envelope::Request(request, author, answer) => {
-                        group.push((*request, author, answer));
+                        group.push((*request, author));
+                        answers.push(answer);
                     }
                     // Whoever asked may have gone away.
                     Envelope::Outbox(limit, answer) => {
@@ -169,6 +188,11 @@ impl Worker {
                     }
                     Envelope::Carried(last, answer) => {
                         let _ = answer.send(self.backend.carried(last).map_err(refused));
+                    }
+                    Envelope::CatchUp => {
+                        if let Err(error) = self.catch_up() {
+                            tracing::error!(%error, "what other nodes have changed is not seen");
+                        }
                     }
                     Envelope::Close => {
                         open = false;
@@ -179,7 +203,7 @@ impl Worker {
             }
             self.meters.queue.sub(i64::try_from(group.len()).unwrap_or(i64::MAX));
             if !group.is_empty() {
-                self.serve(group);
+                self.serve(&group, answers);
             }
         }
         if let Err(error) = self.backend.close() {
@@ -187,11 +211,10 @@ impl Worker {
         }
     }
 
-    fn serve(&mut self, group: Vec<Waiting>) {
-        let mut answers = Vec::with_capacity(group.len());
-        match self.stage_and_commit(group, &mut answers) {
-            Ok(()) => {
-                for (answer, outcome) in answers {
+    fn serve(&mut self, group: &[Waiting], answers: Vec<oneshot::Sender<Answer>>) {
+        match self.stage_and_commit(group) {
+            Ok(outcomes) => {
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     if let Err(error) = &outcome {
                         self.meters.refused.with_label_values(&[error.reason()]).inc();
                     }
@@ -202,7 +225,7 @@ impl Worker {
             Err(error) => {
                 tracing::error!(%error, "the directory could not be written");
                 let error = Arc::new(error);
-                for (answer, _) in answers {
+                for answer in answers {
                     self.meters.refused.with_label_values(&["backend"]).inc();
                     let _ = answer.send(Err(DirectoryError::Backend(error.clone())));
                 }
@@ -210,44 +233,82 @@ impl Worker {
         }
     }
 
-    fn stage_and_commit(
-        &mut self,
-        group: Vec<Waiting>,
-        answers: &mut Vec<(oneshot::Sender<Answer>, Answer)>,
-    ) -> Result<(), SqlError> {
-        let needed: u64 = group.iter().map(|(request, ..)| request.ids_needed()).sum();
-        if self.ids.end - self.ids.start < needed {
-            match self.backend.reserve_ids(needed.max(ID_BLOCK)) {
-                Ok(ids) => self.ids = ids,
-                Err(error) => {
-                    let waiting = group.into_iter().map(|(.., answer)| (answer, Ok(Vec::new())));
-                    answers.extend(waiting);
-                    return Err(error);
+    /// What came of each request, once all that is to last is durable.
+    fn stage_and_commit(&mut self, group: &[Waiting]) -> Result<Vec<Answer>, SqlError> {
+        for _ in 0..MAX_ATTEMPTS {
+            // A request is refused for what stands, not for what stood.
+            if self.backend.is_shared() {
+                self.catch_up()?;
+            }
+            let (writes, outcomes) = self.stage(group)?;
+            if writes.is_empty() {
+                return Ok(outcomes);
+            }
+            let started = Instant::now();
+            if let Committed::From(first) = self.backend.commit(&writes)? {
+                self.meters.commit_seconds.observe(started.elapsed().as_secs_f64());
+                self.meters.commits.inc();
+                self.meters.changes.inc_by(writes.len() as u64);
+                let audited = writes.iter().any(|write| write.event.is_some());
+                self.publish(first, writes);
+                if audited {
+                    self.shared.outbox.send_modify(|transactions| *transactions += 1);
                 }
+                return Ok(outcomes);
             }
         }
-        let writes = {
-            let index = self.shared.index();
-            let mut draft = Draft::new(&index, &mut self.ids, now());
-            for (request, author, answer) in group {
-                draft.author = author;
-                answers.push((answer, rules::apply(&mut draft, request)));
+        Err(SqlError::Overtaken(MAX_ATTEMPTS))
+    }
+
+    fn stage(&mut self, group: &[Waiting]) -> Result<(Vec<Write>, Vec<Answer>), SqlError> {
+        let needed: u64 = group.iter().map(|(request, _)| request.ids_needed()).sum();
+        if self.ids.end - self.ids.start < needed {
+            self.ids = self.backend.reserve_ids(needed.max(ID_BLOCK))?;
+        }
+        let index = self.shared.index();
+        let mut draft = Draft::new(&index, &mut self.ids, now());
+        let outcomes = group.iter().map(|(request, author)| {
+            draft.author = author.clone();
+            rules::apply(&mut draft, request.clone())
+        });
+        let outcomes = outcomes.collect();
+        Ok((draft.into_writes(), outcomes))
+    }
+
+    /// Takes in what other nodes have changed.
+    fn catch_up(&mut self) -> Result<(), SqlError> {
+        let changes = match self.backend.catch_up() {
+            Ok(changes) => changes,
+            Err(OpenError::Sql(error)) => return Err(error),
+            // Of a later version of Baken; its own nodes will see to it.
+            Err(error) => {
+                let reason = error.to_string();
+                return Err(SqlError::Unreadable { column: 0, reason });
             }
-            draft.into_writes()
         };
-        if writes.is_empty() {
+        if changes.is_empty() {
             return Ok(());
         }
-        let started = Instant::now();
-        let first = self.backend.commit(&writes)?;
-        self.meters.commit_seconds.observe(started.elapsed().as_secs_f64());
-        self.meters.commits.inc();
-        self.meters.changes.inc_by(writes.len() as u64);
-        let audited = writes.iter().any(|write| write.event.is_some());
-        self.publish(first, writes);
-        if audited {
-            self.shared.outbox.send_modify(|transactions| *transactions += 1);
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        // All that is over first, so that what one document let go and another
+        // took is free, in whatever order that was.
+        for Foreign { change, .. } in &changes {
+            index.remove(change.id);
         }
+        let mut told = Vec::with_capacity(changes.len());
+        for Foreign { change, document } in changes {
+            if let Some(document) = document {
+                index.insert(document);
+            }
+            told.push(change);
+        }
+        self.meters.count_documents(&index);
+        drop(index);
+        for change in told {
+            // An error says that nobody has subscribed.
+            let _ = self.shared.changes.send(change);
+        }
+        self.shared.outbox.send_modify(|transactions| *transactions += 1);
         Ok(())
     }
 

@@ -8,17 +8,21 @@
 mod sql;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use prometheus::Registry;
 use schema::{DeviceId, PartitionId, Position, TimestampMs};
 
-use crate::sql::{SqlError, sqlite};
+use crate::sql::{Database, PostgresOptions, Readers, Session, SqlError};
 use writer::{Request, Writer};
 
 /// The file's name in the store's folder.
 const FILE: &str = "forwarders.db";
+
+/// Reads that run at once, and connections that are kept open for them.
+const MAX_READS: usize = 4;
+const MAX_IDLE_READERS: usize = 1;
 
 /// The row of a record behind which a forwarder goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +119,7 @@ impl From<SqlError> for ForwarderStoreError {
 #[derive(Clone, Debug)]
 pub struct ForwarderStore {
     writer: Arc<Writer>,
-    path: Arc<PathBuf>,
+    readers: Arc<Readers>,
 }
 
 impl ForwarderStore {
@@ -124,10 +128,25 @@ impl ForwarderStore {
     /// # Errors
     /// [`ForwarderStoreError`] when the file cannot be opened.
     pub fn open(dir: &Path, registry: &Registry) -> Result<Self, ForwarderStoreError> {
-        let path = dir.join(FILE);
-        let connection = sql::open(&path)?;
-        let writer = Arc::new(Writer::start(connection, registry)?);
-        Ok(Self { writer, path: Arc::new(path) })
+        Self::open_in(Database::file(dir.join(FILE), sql::MIGRATIONS), registry)
+    }
+
+    /// Opens the forwarders' tables in PostgreSQL. Blocks.
+    ///
+    /// # Errors
+    /// [`ForwarderStoreError`] when they cannot be opened.
+    pub fn open_postgres(
+        options: &PostgresOptions,
+        registry: &Registry,
+    ) -> Result<Self, ForwarderStoreError> {
+        let database = Database::schema(options, "baken_forwarders", sql::POSTGRES_MIGRATIONS);
+        Self::open_in(database, registry)
+    }
+
+    fn open_in(database: Arc<Database>, registry: &Registry) -> Result<Self, ForwarderStoreError> {
+        let writer = Arc::new(Writer::start(database.open()?, registry)?);
+        let readers = Arc::new(Readers::new(database, MAX_READS, MAX_IDLE_READERS));
+        Ok(Self { writer, readers })
     }
 
     /// Makes steps of forwarders durable, all or none. A forwarder keeps at most
@@ -223,15 +242,20 @@ impl ForwarderStore {
         self.writer.close().await;
     }
 
-    /// Reads with a connection of its own on a thread for blocking work: reads
-    /// are rare, at a start and when a person looks.
+    /// Reads on a thread for blocking work: at a start, and when a person looks.
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&rusqlite::Connection) -> Result<T, SqlError> + Send + 'static,
+        query: impl FnOnce(&Session) -> Result<T, SqlError> + Send + 'static,
     ) -> Result<T, ForwarderStoreError> {
-        let path = Arc::clone(&self.path);
-        let read = tokio::task::spawn_blocking(move || query(&sqlite::open_reader(&path)?));
-        read.await.map_err(|_| ForwarderStoreError::Closed)?.map_err(Into::into)
+        let place = self.readers.places.clone().acquire_owned().await;
+        let place = place.map_err(|_| ForwarderStoreError::Closed)?;
+        let readers = Arc::clone(&self.readers);
+        let work = move || {
+            let _place = place;
+            readers.run(query)
+        };
+        let read = tokio::task::spawn_blocking(work).await;
+        read.map_err(|_| ForwarderStoreError::Closed)?.map_err(Into::into)
     }
 }
 

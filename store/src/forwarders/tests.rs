@@ -1,4 +1,5 @@
 use super::*;
+use crate::place::{Place, on_both};
 
 fn step(forwarder: u64, position: u64, letters: usize) -> LaneCommit {
     LaneCommit {
@@ -20,19 +21,24 @@ fn step(forwarder: u64, position: u64, letters: usize) -> LaneCommit {
     }
 }
 
-fn open(dir: &Path) -> ForwarderStore {
-    ForwarderStore::open(dir, &Registry::new()).unwrap()
+fn open(place: &Place) -> ForwarderStore {
+    let registry = Registry::new();
+    let postgres = |url: &str| {
+        let options = PostgresOptions::parse(url).unwrap();
+        ForwarderStore::open_postgres(&options, &registry).unwrap()
+    };
+    place.open(|dir| ForwarderStore::open(dir, &registry).unwrap(), postgres)
 }
 
-#[tokio::test]
-async fn a_step_is_read_back_after_opening_again_and_rest_keeps_the_counts() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_step_is_read_back_after_opening_again_and_rest_keeps_the_counts);
+
+async fn a_step_is_read_back_after_opening_again_and_rest_keeps_the_counts(place: Place) {
+    let store = open(&place);
     store.commit(vec![step(1, 7, 0), step(2, 8, 1)], 10).await.unwrap();
     store.commit(vec![step(1, 9, 0)], 10).await.unwrap();
     store.close().await;
     assert!(matches!(store.rest(1).await, Err(ForwarderStoreError::Closed)));
-    let store = open(dir.path());
+    let store = open(&place);
     let mut lanes = store.lanes().await.unwrap();
     assert_eq!(lanes, [step(1, 9, 0).lane, step(2, 8, 0).lane]);
     let devices = store.devices(1, PartitionId(1)).await.unwrap();
@@ -47,10 +53,10 @@ async fn a_step_is_read_back_after_opening_again_and_rest_keeps_the_counts() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn dead_letters_are_listed_and_settled_and_the_oldest_make_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(dead_letters_are_listed_and_settled_and_the_oldest_make_room);
+
+async fn dead_letters_are_listed_and_settled_and_the_oldest_make_room(place: Place) {
+    let store = open(&place);
     store.commit(vec![step(1, 1, 5), step(2, 1, 1)], 3).await.unwrap();
     let totals = store.dead_letter_totals(1).await.unwrap();
     assert_eq!(totals, DeadLetterTotals { kept: 3, overflowed: 2, ..Default::default() });

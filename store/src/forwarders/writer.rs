@@ -6,11 +6,11 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Fate, ForwarderStoreError, LaneCommit, sql};
-use crate::{SqlError, metrics};
+use crate::metrics;
+use crate::sql::{Session, SqlError};
 
 /// How many requests wait for the writer before their callers are slowed.
 const QUEUE_REQUESTS: usize = 256;
@@ -41,11 +41,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn start(connection: Connection, registry: &Registry) -> Result<Self, ForwarderStoreError> {
+    pub fn start(session: Session, registry: &Registry) -> Result<Self, ForwarderStoreError> {
         let failed = |error: &dyn std::fmt::Display| ForwarderStoreError::Start(error.to_string());
         let meters = Meters::register(registry).map_err(|error| failed(&error))?;
         let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
-        let worker = Worker { connection, meters };
+        let worker = Worker { session, meters };
         let thread = std::thread::Builder::new()
             .name("forwarder store".to_owned())
             .spawn(move || worker.run(receiver))
@@ -73,7 +73,7 @@ impl Writer {
 }
 
 struct Worker {
-    connection: Connection,
+    session: Session,
     meters: Meters,
 }
 
@@ -102,7 +102,7 @@ impl Worker {
             self.meters.queue.set(i64::try_from(requests.len()).unwrap_or(i64::MAX));
             self.serve(&group, answers);
         }
-        if let Err((_, error)) = self.connection.close() {
+        if let Err(error) = self.session.close() {
             tracing::error!(%error, "the forwarders' file did not close cleanly");
         }
     }
@@ -129,7 +129,7 @@ impl Worker {
     }
 
     fn write(&mut self, group: &[Request]) -> Result<Vec<u64>, SqlError> {
-        let transaction = self.connection.transaction()?;
+        let transaction = self.session.transaction()?;
         let mut outcomes = Vec::with_capacity(group.len());
         for request in group {
             let mut outcome = 0;

@@ -39,6 +39,10 @@ pub enum SqlError {
     NotDurable,
     #[error("column {column} has {found}, where {wanted} is expected")]
     Column { column: usize, found: &'static str, wanted: &'static str },
+    #[error("column {column} cannot be read: {reason}")]
+    Unreadable { column: usize, reason: String },
+    #[error("other nodes were quicker {0} times; nothing was written")]
+    Overtaken(usize),
     #[error("the query gave no row")]
     NoRows,
     #[error("the statement changed {0} rows, where it must change one")]
@@ -47,8 +51,14 @@ pub enum SqlError {
 
 /// PostgreSQL's error with all that it says; the library's own shows the rest
 /// only as its source.
-#[derive(Debug)]
 pub struct PostgresError(pub tokio_postgres::Error);
+
+/// As it is shown: what the library would print repeats values.
+impl fmt::Debug for PostgresError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl fmt::Display for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,11 +134,12 @@ impl SqlError {
             Self::Connect(source)
             | Self::SchemaMigration { source, .. }
             | Self::Postgres(source) => source.is_retryable(),
-            Self::NotDurable => true,
+            Self::NotDurable | Self::Overtaken(_) => true,
             Self::Newer { .. }
             | Self::SchemaNewer { .. }
             | Self::Runtime(_)
             | Self::Column { .. }
+            | Self::Unreadable { .. }
             | Self::NoRows
             | Self::ChangedRows(_) => false,
         }

@@ -5,18 +5,24 @@ use prometheus::Registry;
 use schema::{DeviceId, PartitionId, Position, TimestampMs};
 use serde_json::{Value, json};
 use store::attributes::AttributeLimits;
-use store::{AttributeChange, Attributes, AttributesError, Scope};
+use store::{AttributeChange, Attributes, AttributesError, PostgresOptions, Scope};
+
+use super::place::{Place, on_both};
 
 const P0: PartitionId = PartitionId(0);
 const P1: PartitionId = PartitionId(1);
 const DEVICE: DeviceId = DeviceId(7);
 
-fn open(dir: &tempfile::TempDir) -> Attributes {
-    open_with(dir, AttributeLimits::default(), &Registry::new())
+fn open(place: &Place) -> Attributes {
+    open_with(place, AttributeLimits::default(), &Registry::new())
 }
 
-fn open_with(dir: &tempfile::TempDir, limits: AttributeLimits, registry: &Registry) -> Attributes {
-    Attributes::open(dir.path(), 4, limits, registry).unwrap()
+fn open_with(place: &Place, limits: AttributeLimits, registry: &Registry) -> Attributes {
+    let postgres = |url: &str| {
+        let options = PostgresOptions::parse(url).unwrap();
+        Attributes::open_postgres(&options, 4, limits, registry).unwrap()
+    };
+    place.open(|dir| Attributes::open(dir, 4, limits, registry).unwrap(), postgres)
 }
 
 fn change(scope: Scope, key: &str, value: Value, at: i64) -> AttributeChange {
@@ -29,10 +35,10 @@ async fn all(attributes: &Attributes, scope: Scope) -> Value {
     Value::Object(found.into_iter().map(|a| (a.key, a.value)).collect())
 }
 
-#[tokio::test]
-async fn the_journal_decides_what_is_the_latest() {
-    let dir = tempfile::tempdir().unwrap();
-    let attributes = open(&dir);
+on_both!(the_journal_decides_what_is_the_latest);
+
+async fn the_journal_decides_what_is_the_latest(place: Place) {
+    let attributes = open(&place);
     let later = change(Scope::Client, "a", json!(1), 2_000);
     let earlier = change(Scope::Client, "a", json!(2), 1_000);
     let nested = change(Scope::Client, "b", json!({"x": [1, "ä", null]}), 5);
@@ -40,7 +46,7 @@ async fn the_journal_decides_what_is_the_latest() {
     attributes.apply(P0, Position(2), vec![earlier, nested]).await.unwrap();
     let shared = change(Scope::Shared, "a", json!("other"), 5);
     attributes.apply(P1, Position(9), vec![shared]).await.unwrap();
-    for attributes in [attributes, open(&dir)] {
+    for attributes in [attributes, open(&place)] {
         let expected = json!({"a": 2, "b": {"x": [1, "ä", null]}});
         assert_eq!(all(&attributes, Scope::Client).await, expected);
         assert_eq!(all(&attributes, Scope::Shared).await, json!({"a": "other"}));
@@ -53,10 +59,10 @@ async fn the_journal_decides_what_is_the_latest() {
     }
 }
 
-#[tokio::test]
-async fn what_is_applied_already_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let attributes = open(&dir);
+on_both!(what_is_applied_already_changes_nothing);
+
+async fn what_is_applied_already_changes_nothing(place: Place) {
+    let attributes = open(&place);
     let first = vec![change(Scope::Shared, "a", json!(1), 1)];
     let second = vec![
         change(Scope::Shared, "a", Value::Null, 2),
@@ -72,16 +78,16 @@ async fn what_is_applied_already_changes_nothing() {
     assert_eq!(all(&attributes, Scope::Shared).await, json!({"b": true}));
     assert_eq!(attributes.undelivered(DEVICE).await.unwrap().unwrap(), pending);
     attributes.close().await;
-    let again = open(&dir);
+    let again = open(&place);
     again.apply(P0, Position(1), first).await.unwrap();
     assert_eq!(all(&again, Scope::Shared).await, json!({"b": true}));
     assert_eq!(again.position(P0), Position(2));
 }
 
-#[tokio::test]
-async fn what_a_device_missed_is_merged_and_given_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let attributes = open(&dir);
+on_both!(what_a_device_missed_is_merged_and_given_once);
+
+async fn what_a_device_missed_is_merged_and_given_once(place: Place) {
+    let attributes = open(&place);
     assert_eq!(attributes.undelivered(DEVICE).await.unwrap(), None);
     let changes = vec![
         change(Scope::Shared, "rate", json!(1), 1),
@@ -92,7 +98,7 @@ async fn what_a_device_missed_is_merged_and_given_once() {
     ];
     attributes.apply(P0, Position(1), changes).await.unwrap();
     attributes.close().await;
-    let attributes = open(&dir);
+    let attributes = open(&place);
     let pending = attributes.undelivered(DEVICE).await.unwrap().unwrap();
     let expected = [("mode".to_owned(), None), ("rate".to_owned(), Some(json!(2)))];
     assert_eq!(pending.changes, expected);
@@ -106,7 +112,7 @@ async fn what_a_device_missed_is_merged_and_given_once() {
     attributes.mark_delivered(DEVICE, left.upto).await.unwrap();
     assert_eq!(attributes.undelivered(DEVICE).await.unwrap(), None);
     attributes.close().await;
-    let attributes = open(&dir);
+    let attributes = open(&place);
     assert_eq!(attributes.undelivered(DEVICE).await.unwrap(), None);
     assert_eq!(all(&attributes, Scope::Shared).await, json!({"rate": 3}));
 
@@ -119,12 +125,12 @@ async fn what_a_device_missed_is_merged_and_given_once() {
     assert_eq!(attributes.get(DeviceId(8), Scope::Shared, None).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn what_is_over_a_limit_is_refused_at_the_edge_and_counted_behind_it() {
-    let dir = tempfile::tempdir().unwrap();
+on_both!(what_is_over_a_limit_is_refused_at_the_edge_and_counted_behind_it);
+
+async fn what_is_over_a_limit_is_refused_at_the_edge_and_counted_behind_it(place: Place) {
     let registry = Registry::new();
     let limits = AttributeLimits { keys_per_device: 3, key_bytes: 4, value_bytes: 8 };
-    let attributes = open_with(&dir, limits, &registry);
+    let attributes = open_with(&place, limits, &registry);
     let long = json!("123456789");
     let changes = vec![
         change(Scope::Shared, "a", json!(1), 1),
@@ -163,11 +169,11 @@ async fn what_is_over_a_limit_is_refused_at_the_edge_and_counted_behind_it() {
     }
 }
 
-#[tokio::test]
-async fn deletions_of_keys_that_come_and_go_do_not_pile_up() {
-    let dir = tempfile::tempdir().unwrap();
+on_both!(deletions_of_keys_that_come_and_go_do_not_pile_up);
+
+async fn deletions_of_keys_that_come_and_go_do_not_pile_up(place: Place) {
     let limits = AttributeLimits { keys_per_device: 3, ..AttributeLimits::default() };
-    let attributes = open_with(&dir, limits, &Registry::new());
+    let attributes = open_with(&place, limits, &Registry::new());
     for n in 0..20 {
         let key = format!("k{n}");
         let changes = vec![
@@ -180,10 +186,10 @@ async fn deletions_of_keys_that_come_and_go_do_not_pile_up() {
     assert!(pending.changes.len() <= 6, "{pending:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn partitions_apply_side_by_side_and_each_keeps_its_order() {
-    let dir = tempfile::tempdir().unwrap();
-    let attributes = open(&dir);
+on_both!(partitions_apply_side_by_side_and_each_keeps_its_order);
+
+async fn partitions_apply_side_by_side_and_each_keeps_its_order(place: Place) {
+    let attributes = open(&place);
     let tasks: Vec<_> = (0..4)
         .map(|p| {
             let attributes = attributes.clone();
@@ -201,7 +207,7 @@ async fn partitions_apply_side_by_side_and_each_keeps_its_order() {
         task.await.unwrap();
     }
     attributes.close().await;
-    let again = open(&dir);
+    let again = open(&place);
     for p in 0..4 {
         assert_eq!(again.position(PartitionId(p)), Position(50));
         let found = again.get(DeviceId(u64::from(p)), Scope::Client, None).await.unwrap();
@@ -209,10 +215,10 @@ async fn partitions_apply_side_by_side_and_each_keeps_its_order() {
     }
 }
 
-#[tokio::test]
-async fn a_position_without_changes_is_kept_at_the_latest_when_closing() {
-    let dir = tempfile::tempdir().unwrap();
-    let attributes = open(&dir);
+on_both!(a_position_without_changes_is_kept_at_the_latest_when_closing);
+
+async fn a_position_without_changes_is_kept_at_the_latest_when_closing(place: Place) {
+    let attributes = open(&place);
     for n in 1..=100 {
         attributes.apply(P0, Position(n), Vec::new()).await.unwrap();
         assert!(attributes.position(P0) <= Position(n));
@@ -221,7 +227,7 @@ async fn a_position_without_changes_is_kept_at_the_latest_when_closing() {
     attributes.close().await;
     let error = attributes.mark_delivered(DEVICE, 1).await.unwrap_err();
     assert!(matches!(error, AttributesError::Closed), "{error}");
-    assert_eq!(open(&dir).position(P0), Position(100));
-    let nowhere = open(&dir).apply(PartitionId(4), Position(1), Vec::new()).await.unwrap_err();
+    assert_eq!(open(&place).position(P0), Position(100));
+    let nowhere = open(&place).apply(PartitionId(4), Position(1), Vec::new()).await.unwrap_err();
     assert!(matches!(nowhere, AttributesError::Partition(PartitionId(4))), "{nowhere}");
 }

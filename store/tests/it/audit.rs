@@ -13,12 +13,22 @@ use schema::{
 use serde_json::json;
 use store::alarms::{EVENT_KINDS, EventQuery, EventRow};
 use store::audit::{carry, keep_carrying};
-use store::{AlarmStore, Directory, NewRouter};
+use store::{AlarmStore, Directory, NewRouter, PostgresOptions};
 
-fn open(dir: &Path) -> (Directory, AlarmStore) {
+use super::place::{Place, on_both};
+
+fn open(place: &Place) -> (Directory, AlarmStore) {
     let registry = Registry::new();
-    let directory = Directory::open_embedded(dir, &registry).unwrap();
-    (directory, AlarmStore::open(dir, &registry).unwrap())
+    let embedded = |dir: &Path| {
+        let directory = Directory::open_embedded(dir, &registry).unwrap();
+        (directory, AlarmStore::open(dir, &registry).unwrap())
+    };
+    let postgres = |url: &str| {
+        let options = PostgresOptions::parse(url).unwrap();
+        let directory = Directory::open_postgres(&options, &registry).unwrap();
+        (directory, AlarmStore::open_postgres(&options, &registry).unwrap())
+    };
+    place.open(embedded, postgres)
 }
 
 fn eva() -> Author {
@@ -46,10 +56,10 @@ async fn events(alarms: &AlarmStore) -> Vec<EventRow> {
     alarms.events(query).await.unwrap()
 }
 
-#[tokio::test]
-async fn each_change_is_told_with_who_from_where_before_and_after_and_no_secret() {
-    let dir = tempfile::tempdir().unwrap();
-    let (all, alarms) = open(dir.path());
+on_both!(each_change_is_told_with_who_from_where_before_and_after_and_no_secret);
+
+async fn each_change_is_told_with_who_from_where_before_and_after_and_no_secret(place: Place) {
+    let (all, alarms) = open(&place);
     let directory = all.by(eva());
     let made = TenantId(directory.create(tenant("Acme")).await.unwrap().id);
     directory.update(made.0, None, tenant("Acme 2")).await.unwrap();
@@ -113,10 +123,10 @@ async fn each_change_is_told_with_who_from_where_before_and_after_and_no_secret(
     assert_eq!(alarms.events(of_router).await.unwrap().len(), 3);
 }
 
-#[tokio::test]
-async fn who_is_told_is_told_of_too_without_the_secret_of_a_webhook() {
-    let dir = tempfile::tempdir().unwrap();
-    let (directory, alarms) = open(dir.path());
+on_both!(who_is_told_is_told_of_too_without_the_secret_of_a_webhook);
+
+async fn who_is_told_is_told_of_too_without_the_secret_of_a_webhook(place: Place) {
+    let (directory, alarms) = open(&place);
     let made = TenantId(directory.create(tenant("Acme")).await.unwrap().id);
     let hooked = |name: &str, secret: &str| {
         let secret = Sealed(secret.to_owned());
@@ -175,17 +185,17 @@ async fn who_is_told_is_told_of_too_without_the_secret_of_a_webhook() {
     assert_eq!(found[8].document, Some(subscription));
 }
 
-#[tokio::test]
-async fn a_crash_before_or_behind_the_carrying_neither_loses_nor_doubles() {
-    let dir = tempfile::tempdir().unwrap();
-    let (directory, alarms) = open(dir.path());
+on_both!(a_crash_before_or_behind_the_carrying_neither_loses_nor_doubles);
+
+async fn a_crash_before_or_behind_the_carrying_neither_loses_nor_doubles(place: Place) {
+    let (directory, alarms) = open(&place);
     for number in 0..5 {
         directory.create(tenant(&format!("t{number}"))).await.unwrap();
     }
     // Ended before anything was carried.
     directory.close().await;
     alarms.close().await;
-    let (directory, alarms) = open(dir.path());
+    let (directory, alarms) = open(&place);
     assert_eq!(events(&alarms).await, []);
     assert_eq!(carry(&directory, &alarms).await.unwrap(), 5);
     assert_eq!(events(&alarms).await.len(), 5);
@@ -193,7 +203,6 @@ async fn a_crash_before_or_behind_the_carrying_neither_loses_nor_doubles() {
     alarms.close().await;
 
     // Ended when they were in the events, and still in the outbox.
-    let sql = rusqlite_open(&dir.path().join("directory.db"));
     let of = |event: &EventRow| {
         json!({
             "id": event.id, "tenant": event.tenant, "at": event.at, "kind": event.kind,
@@ -201,25 +210,21 @@ async fn a_crash_before_or_behind_the_carrying_neither_loses_nor_doubles() {
         })
         .to_string()
     };
-    let (directory, alarms) = open(dir.path());
+    let (directory, alarms) = open(&place);
     for event in events(&alarms).await {
-        sql.execute("INSERT INTO outbox (event) VALUES (?1)", [of(&event)]).unwrap();
+        let text = of(&event).replace('\'', "''");
+        let statement = format!("INSERT INTO outbox (event) VALUES ('{text}')");
+        place.run("directory.db", "baken_directory", &statement).unwrap();
     }
     assert_eq!(carry(&directory, &alarms).await.unwrap(), 5);
     assert_eq!(events(&alarms).await.len(), 5);
     assert_eq!(carry(&directory, &alarms).await.unwrap(), 0);
 }
 
-fn rusqlite_open(path: &Path) -> rusqlite::Connection {
-    let sql = rusqlite::Connection::open(path).unwrap();
-    sql.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
-    sql
-}
+on_both!(what_changes_while_it_is_carried_is_carried_too);
 
-#[tokio::test]
-async fn what_changes_while_it_is_carried_is_carried_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let (directory, alarms) = open(dir.path());
+async fn what_changes_while_it_is_carried_is_carried_too(place: Place) {
+    let (directory, alarms) = open(&place);
     let carrying = tokio::spawn(keep_carrying(directory.clone(), alarms.clone()));
     let mut latest = alarms.latest_event();
     let mut making = tokio::task::JoinSet::new();

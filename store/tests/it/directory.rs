@@ -4,7 +4,6 @@
 mod followers;
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -13,24 +12,26 @@ use schema::{
     LocationId, Router, RouterId, Tenant, TenantId, TenantSettings,
 };
 use store::directory::{CHANGE_FEED_CAPACITY, MAX_PAGE};
-use store::{Directory, DirectoryError, GroupQuery, ListQuery, NewRouter};
+use store::{Directory, DirectoryError, GroupQuery, ListQuery, NewRouter, PostgresOptions};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use super::place::Place;
+
 /// A backend that can be opened again and again.
-pub struct Backend {
-    dir: tempfile::TempDir,
-    open: fn(&Path) -> Directory,
-}
+pub struct Backend(Place);
 
 impl Backend {
     pub fn open(&self) -> Directory {
-        (self.open)(self.dir.path())
+        let registry = Registry::new();
+        let postgres = |url: &str| {
+            Directory::open_postgres(&PostgresOptions::parse(url).unwrap(), &registry).unwrap()
+        };
+        self.0.open(|dir| Directory::open_embedded(dir, &registry).unwrap(), postgres)
     }
 }
 
 pub fn backends() -> Vec<Backend> {
-    let open = |dir: &Path| Directory::open_embedded(dir, &Registry::new()).unwrap();
-    vec![Backend { dir: tempfile::tempdir().unwrap(), open }]
+    vec![Backend(Place::folder()), Backend(Place::postgres())]
 }
 
 pub fn tenant(name: &str, max_devices: u32) -> DocumentBody {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use rusqlite::params;
 
 use super::*;
-use crate::alarms::MIGRATIONS;
-use crate::sql::sqlite;
+use crate::alarms::{MIGRATIONS, POSTGRES_MIGRATIONS};
+use crate::place::Place;
+use crate::sql::{Database, PostgresOptions, params};
 
 /// An alarm as the naïve model has it.
 #[derive(Clone, Debug)]
@@ -58,8 +58,9 @@ fn raise() -> impl Strategy<Value = Raise> {
         })
 }
 
-fn fill(sql: &Connection, raises: &[Raise]) {
-    sql.execute_batch("DROP INDEX alarms_uncleared").unwrap();
+fn fill(sql: &Session, raises: &[Raise]) {
+    sql.execute("DROP INDEX IF EXISTS alarms_uncleared", []).unwrap();
+    sql.execute("DELETE FROM alarms", []).unwrap();
     for (number, raise) in raises.iter().enumerate() {
         let cleared = raise.cleared_after.map(|after| raise.at + after);
         sql.execute(
@@ -183,8 +184,35 @@ fn naive_rates(
     }
 }
 
-fn open(dir: &std::path::Path) -> Connection {
-    sqlite::open(&dir.join("alarms.db"), MIGRATIONS).unwrap()
+/// Sessions to both databases. The places go with them.
+fn open() -> [(Place, Session); 2] {
+    [Place::folder(), Place::postgres()].map(|place| {
+        let embedded = |dir: &std::path::Path| {
+            Database::file(dir.join("alarms.db"), MIGRATIONS).open().unwrap()
+        };
+        let postgres = |url: &str| {
+            let options = PostgresOptions::parse(url).unwrap();
+            Database::schema(&options, "baken_alarms", POSTGRES_MIGRATIONS).open().unwrap()
+        };
+        let session = place.open(embedded, postgres);
+        (place, session)
+    })
+}
+
+thread_local! {
+    static DATABASES: [(Place, Session); 2] = open();
+}
+
+/// The figures as both databases have them.
+fn both(raises: &[Raise], query: &QualityQuery) -> QualityFigures {
+    DATABASES.with(|databases| {
+        let [embedded, postgres] = databases.each_ref().map(|(_, sql)| {
+            fill(sql, raises);
+            figures(sql, query).unwrap()
+        });
+        assert_eq!(embedded, postgres);
+        embedded
+    })
 }
 
 proptest! {
@@ -197,11 +225,6 @@ proptest! {
         span in 1..12 * 24 * HOUR_MS,
         location in proptest::option::of(1..3u64),
     ) {
-        let sql = Connection::open_in_memory().unwrap();
-        for migration in MIGRATIONS {
-            sql.execute_batch(migration).unwrap();
-        }
-        fill(&sql, &raises);
         let query = QualityQuery {
             tenant: Some(TenantId(1)),
             location: location.map(LocationId),
@@ -209,7 +232,7 @@ proptest! {
             to: TimestampMs(from + span),
             now: TimestampMs(NOW),
         };
-        let mut found = figures(&sql, &query).unwrap();
+        let mut found = both(&raises, &query);
         let expected = naive(&raises, &query);
         let sum = |listed: &[Offender]| listed.iter().map(|one| one.raised).sum::<u64>();
         // Nine alarms at most, so that the lists are whole.
@@ -232,8 +255,6 @@ proptest! {
 
 #[test]
 fn a_flood_goes_on_between_its_two_bounds() {
-    let dir = tempfile::tempdir().unwrap();
-    let sql = open(dir.path());
     let counts: [u64; 7] = [3, 11, 7, 5, 4, 12, 0];
     let mut raises = Vec::new();
     for (period, count) in (0..).zip(counts) {
@@ -249,7 +270,6 @@ fn a_flood_goes_on_between_its_two_bounds() {
             shelved: false,
         }));
     }
-    fill(&sql, &raises);
     let query = QualityQuery {
         tenant: None,
         location: None,
@@ -257,7 +277,7 @@ fn a_flood_goes_on_between_its_two_bounds() {
         to: TimestampMs(7 * PERIOD_MS),
         now: TimestampMs(NOW),
     };
-    let found = figures(&sql, &query).unwrap();
+    let found = both(&raises, &query);
     let expected = Floods {
         count: 2,
         total_ms: 4 * PERIOD_MS,

@@ -9,10 +9,10 @@ fn with_rules(id: Option<ProfileId>, name: &str, rules: u64) -> ProfileChange {
     ProfileChange { rules, ..change(id, None, Some(name)) }
 }
 
-#[tokio::test]
-async fn a_tenant_has_a_limited_number_of_profiles() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_tenant_has_a_limited_number_of_profiles);
+
+async fn a_tenant_has_a_limited_number_of_profiles(place: Place) {
+    let store = open(&place);
     let system = ProfileChange { system: true, ..change(None, None, Some("System alarms")) };
     store.change_profile(system).await.unwrap();
     let mut last = None;
@@ -29,10 +29,10 @@ async fn a_tenant_has_a_limited_number_of_profiles() {
     store.change_profile(change(None, None, Some("more"))).await.unwrap();
 }
 
-#[tokio::test]
-async fn all_profiles_of_a_tenant_share_a_limit_of_rules() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(all_profiles_of_a_tenant_share_a_limit_of_rules);
+
+async fn all_profiles_of_a_tenant_share_a_limit_of_rules(place: Place) {
+    let store = open(&place);
     let most = MAX_RULES_PER_TENANT;
     let first = store.change_profile(with_rules(None, "first", most - 3)).await.unwrap().id;
     let second = store.change_profile(with_rules(None, "second", 3)).await.unwrap().id;
@@ -48,10 +48,10 @@ async fn all_profiles_of_a_tenant_share_a_limit_of_rules() {
     store.change_profile(with_rules(None, "fourth", 3)).await.unwrap();
 }
 
-#[tokio::test]
-async fn so_many_read_at_once_and_the_others_wait_their_turn() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(so_many_read_at_once_and_the_others_wait_their_turn);
+
+async fn so_many_read_at_once_and_the_others_wait_their_turn(place: Place) {
+    let store = open(&place);
     let meters = store.shared.read_meters.clone();
     let (started, starts) = mpsc::sync_channel(MAX_READS + 2);
     let mut ends = Vec::new();
@@ -61,7 +61,7 @@ async fn so_many_read_at_once_and_the_others_wait_their_turn() {
         ends.push(end);
         let (store, started) = (store.clone(), started.clone());
         reads.push(tokio::spawn(async move {
-            let read = move |_: &Connection| {
+            let read = move |_: &Session| {
                 started.send(()).unwrap();
                 // An error says that the test has let it go.
                 let _ = ended.recv();

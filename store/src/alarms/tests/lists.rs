@@ -22,8 +22,8 @@ fn happens(id: u128, number: u64, kind: TransitionKind) -> Transition {
     Transition { id: TransitionId(id), kind, ..raised(number) }
 }
 
-async fn filled(dir: &Path, alarms: u64) -> (AlarmStore, Claim) {
-    let store = open(dir);
+async fn filled(place: &Place, alarms: u64) -> (AlarmStore, Claim) {
+    let store = open(place);
     let claim = store.claim(PartitionId(0)).await.unwrap();
     let all = (1..=alarms).map(raised).collect();
     store.commit(Arc::new(stretch(&claim, 0, 1, all))).await.unwrap();
@@ -35,10 +35,10 @@ async fn ids(store: &AlarmStore, query: AlarmQuery) -> Vec<u128> {
     store.alarms(query).await.unwrap().into_iter().map(|alarm| alarm.id.0).collect()
 }
 
-#[tokio::test]
-async fn every_filter_leaves_what_it_says() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, claim) = filled(dir.path(), 30).await;
+on_both!(every_filter_leaves_what_it_says);
+
+async fn every_filter_leaves_what_it_says(place: Place) {
+    let (store, claim) = filled(&place, 30).await;
     let until = TimestampMs(1 << 50);
     let cleared = TransitionKind::Cleared { reason: ClearReason::Person };
     let deeds = vec![
@@ -78,10 +78,10 @@ async fn every_filter_leaves_what_it_says() {
     assert_eq!(next, (17..=23).rev().collect::<Vec<u128>>());
 }
 
-#[tokio::test]
-async fn open_alarms_are_counted_by_place_and_severity() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, claim) = filled(dir.path(), 30).await;
+on_both!(open_alarms_are_counted_by_place_and_severity);
+
+async fn open_alarms_are_counted_by_place_and_severity(place: Place) {
+    let (store, claim) = filled(&place, 30).await;
     let cleared = TransitionKind::Cleared { reason: ClearReason::Person };
     let deeds = vec![
         // 5, 15 and 30 are critical; 15 and 30 stand at location 1, 5 at 3.
@@ -109,10 +109,10 @@ async fn open_alarms_are_counted_by_place_and_severity() {
     assert_eq!(store.open_alarms(Some(TenantId(2)), Vec::new()).await.unwrap().len(), 0);
 }
 
-#[tokio::test]
-async fn pages_stay_where_they_are_while_alarms_are_raised_change_and_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, claim) = filled(dir.path(), 200).await;
+on_both!(pages_stay_where_they_are_while_alarms_are_raised_change_and_end);
+
+async fn pages_stay_where_they_are_while_alarms_are_raised_change_and_end(place: Place) {
+    let (store, claim) = filled(&place, 200).await;
     let (mut seen, mut after, mut step) = (Vec::new(), None, 0);
     loop {
         let query = AlarmQuery { after, limit: 7, ..AlarmQuery::default() };
@@ -133,10 +133,10 @@ async fn pages_stay_where_they_are_while_alarms_are_raised_change_and_end() {
     assert_eq!(seen, (1..=200).rev().collect::<Vec<u128>>());
 }
 
-#[tokio::test]
-async fn the_worst_come_first_and_pages_join_without_gaps() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = filled(dir.path(), 40).await;
+on_both!(the_worst_come_first_and_pages_join_without_gaps);
+
+async fn the_worst_come_first_and_pages_join_without_gaps(place: Place) {
+    let (store, _) = filled(&place, 40).await;
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let order = AlarmOrder::Severity;
@@ -150,10 +150,10 @@ async fn the_worst_come_first_and_pages_join_without_gaps() {
     assert!(seen.is_sorted_by(|a, b| a > b), "{seen:?}");
 }
 
-#[tokio::test]
-async fn events_of_rare_kinds_are_found_in_one_order_with_the_others() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, claim) = filled(dir.path(), 50).await;
+on_both!(events_of_rare_kinds_are_found_in_one_order_with_the_others);
+
+async fn events_of_rare_kinds_are_found_in_one_order_with_the_others(place: Place) {
+    let (store, claim) = filled(&place, 50).await;
     let deeds = (1..=20)
         .map(|number| match number % 2 {
             0 => happens(u128::from(100 + number), number, TransitionKind::Acknowledged),
@@ -188,11 +188,11 @@ async fn events_of_rare_kinds_are_found_in_one_order_with_the_others() {
     assert_eq!(store.events(up_to).await.unwrap()[0].sequence, 60);
 }
 
+on_both!(the_kinds_of_an_alarm_s_events_are_those_that_are_written);
+
 /// What is offered as a kind is written, and what is written is offered.
-#[tokio::test]
-async fn the_kinds_of_an_alarm_s_events_are_those_that_are_written() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, claim) = filled(dir.path(), 1).await;
+async fn the_kinds_of_an_alarm_s_events_are_those_that_are_written(place: Place) {
+    let (store, claim) = filled(&place, 1).await;
     let until = TimestampMs(1 << 50);
     let deeds = [
         TransitionKind::Updated { times: 1 },
@@ -215,10 +215,10 @@ async fn the_kinds_of_an_alarm_s_events_are_those_that_are_written() {
     assert_eq!(written, offered.collect());
 }
 
-#[tokio::test]
-async fn a_stretch_of_time_is_found_the_same_whether_it_is_short_or_long() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_stretch_of_time_is_found_the_same_whether_it_is_short_or_long);
+
+async fn a_stretch_of_time_is_found_the_same_whether_it_is_short_or_long(place: Place) {
+    let store = open(&place);
     let claim = store.claim(PartitionId(0)).await.unwrap();
     // Times in another order than the one in which they are written, and more
     // than are found by time.

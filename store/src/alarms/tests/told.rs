@@ -40,8 +40,8 @@ fn message(notices: &[DueNotice]) -> NewMessage {
 }
 
 /// A store with one raised alarm and its notice.
-async fn raised(dir: &Path) -> (AlarmStore, Claim) {
-    let store = open(dir);
+async fn raised(place: &Place) -> (AlarmStore, Claim) {
+    let store = open(place);
     let claim = store.claim(PartitionId(0)).await.unwrap();
     let mut commit = stretch(&claim, 0, 1, vec![transition(1, 9, 10, TransitionKind::Raised)]);
     commit.notices = vec![notice(1, 9, Purpose::Told)];
@@ -59,10 +59,10 @@ fn handed(id: schema::MessageId, state: MessageState, outcome: &'static str) -> 
     Handed { id, at, state, next_at: at, outcome, answer, reference: Some("q1".to_owned()) }
 }
 
-#[tokio::test]
-async fn a_notice_comes_with_its_transition_and_only_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, claim) = raised(dir.path()).await;
+on_both!(a_notice_comes_with_its_transition_and_only_once);
+
+async fn a_notice_comes_with_its_transition_and_only_once(place: Place) {
+    let (store, claim) = raised(&place).await;
     // The same again, as a replay whose first commit was not answered would.
     let mut again = stretch(&claim, 1, 2, vec![transition(1, 9, 10, TransitionKind::Raised)]);
     again.notices = vec![notice(1, 9, Purpose::Told)];
@@ -74,7 +74,7 @@ async fn a_notice_comes_with_its_transition_and_only_once() {
     store.commit(Arc::new(both)).await.unwrap();
     store.close().await;
 
-    let store = open(dir.path());
+    let store = open(&place);
     assert_eq!(due(&store, 99).await, []);
     let waiting = due(&store, 100).await;
     let kinds: Vec<&str> = waiting.iter().map(|notice| notice.event.kind.as_str()).collect();
@@ -85,10 +85,10 @@ async fn a_notice_comes_with_its_transition_and_only_once() {
     assert_eq!(store.next_due().await.unwrap(), Some(TimestampMs(100)));
 }
 
-#[tokio::test]
-async fn what_is_decided_is_decided_once_and_whole() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = raised(dir.path()).await;
+on_both!(what_is_decided_is_decided_once_and_whole);
+
+async fn what_is_decided_is_decided_once_and_whole(place: Place) {
+    let (store, _) = raised(&place).await;
     let waiting = due(&store, 100).await;
     let reminder = NewNotice { due_at: TimestampMs(900), ..notice(1, 9, Purpose::Reminder(1)) };
     let decisions = || Decisions {
@@ -119,10 +119,10 @@ async fn what_is_decided_is_decided_once_and_whole() {
     assert_eq!(lately, [ToldLately { at: TimestampMs(200), severity: Some(Severity::Major) }]);
 }
 
-#[tokio::test]
-async fn a_message_that_was_on_its_way_when_the_process_ended_is_handed_over_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = raised(dir.path()).await;
+on_both!(a_message_that_was_on_its_way_when_the_process_ended_is_handed_over_again);
+
+async fn a_message_that_was_on_its_way_when_the_process_ended_is_handed_over_again(place: Place) {
+    let (store, _) = raised(&place).await;
     let new = message(&due(&store, 100).await);
     let id = new.id;
     let decided = Decisions { at: TimestampMs(200), messages: vec![new], ..Decisions::default() };
@@ -132,7 +132,7 @@ async fn a_message_that_was_on_its_way_when_the_process_ended_is_handed_over_aga
     assert_eq!(store.take_messages(Channel::Email, TimestampMs(200), 10).await.unwrap(), []);
     store.close().await;
 
-    let store = open(dir.path());
+    let store = open(&place);
     let interrupted = store.recover_messages(TimestampMs(250)).await.unwrap();
     assert_eq!(interrupted, Interrupted { again: 1, unknown: 0 });
     assert_eq!(store.next_hand_over(Channel::Email).await.unwrap(), Some(TimestampMs(250)));
@@ -147,10 +147,10 @@ async fn a_message_that_was_on_its_way_when_the_process_ended_is_handed_over_aga
     assert!(waiting.iter().all(|one| one.messages == 0 && one.notices == 0), "{waiting:?}");
 }
 
-#[tokio::test]
-async fn an_sms_whose_answer_never_came_is_not_sent_again_by_itself() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(an_sms_whose_answer_never_came_is_not_sent_again_by_itself);
+
+async fn an_sms_whose_answer_never_came_is_not_sent_again_by_itself(place: Place) {
+    let store = open(&place);
     let sms = NewMessage { channel: Channel::Sms, ..message(&[]) };
     let (id, at) = (sms.id, TimestampMs(1));
     store.add_message(sms, at, "eva".to_owned()).await.unwrap();
@@ -181,10 +181,10 @@ async fn an_sms_whose_answer_never_came_is_not_sent_again_by_itself() {
     assert!(!store.report(stray).await.unwrap());
 }
 
-#[tokio::test]
-async fn a_report_that_is_quicker_than_the_answer_stays() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_report_that_is_quicker_than_the_answer_stays);
+
+async fn a_report_that_is_quicker_than_the_answer_stays(place: Place) {
+    let store = open(&place);
     let sms = NewMessage { channel: Channel::Sms, ..message(&[]) };
     let (id, at) = (sms.id, TimestampMs(1));
     store.add_message_on_its_way(sms, at, "eva".to_owned()).await.unwrap();
@@ -196,10 +196,10 @@ async fn a_report_that_is_quicker_than_the_answer_stays() {
     assert_eq!((row.state, row.reference.as_deref()), (state, Some("q1")));
 }
 
-#[tokio::test]
-async fn what_waits_for_a_shelved_alarm_is_due_when_it_is_unshelved() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, claim) = raised(dir.path()).await;
+on_both!(what_waits_for_a_shelved_alarm_is_due_when_it_is_unshelved);
+
+async fn what_waits_for_a_shelved_alarm_is_due_when_it_is_unshelved(place: Place) {
+    let (store, claim) = raised(&place).await;
     let waiting = due(&store, 100).await;
     let held = vec![(waiting[0].sequence, TimestampMs(9_000), "shelved")];
     store.decide(Decisions { held, ..Decisions::default() }).await.unwrap();
@@ -212,26 +212,26 @@ async fn what_waits_for_a_shelved_alarm_is_due_when_it_is_unshelved() {
     assert_eq!(due(&store, 400).await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_link_is_used_once_also_over_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+on_both!(a_link_is_used_once_also_over_a_restart);
+
+async fn a_link_is_used_once_also_over_a_restart(place: Place) {
+    let store = open(&place);
     let (id, at, expires) = ([3; 16], TimestampMs(10), TimestampMs(1_000));
     assert!(!store.link_used(id).await.unwrap());
     assert!(store.use_link(id, at, expires).await.unwrap());
     assert!(!store.use_link(id, at, expires).await.unwrap());
     store.close().await;
-    let store = open(dir.path());
+    let store = open(&place);
     assert!(store.link_used(id).await.unwrap());
     // Past its time it is refused by that, and forgotten here.
     assert!(store.use_link([4; 16], TimestampMs(1_001), TimestampMs(2_000)).await.unwrap());
     assert!(!store.link_used(id).await.unwrap());
 }
 
-#[tokio::test]
-async fn what_is_old_and_done_is_forgotten_and_what_waits_is_not() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, claim) = raised(dir.path()).await;
+on_both!(what_is_old_and_done_is_forgotten_and_what_waits_is_not);
+
+async fn what_is_old_and_done_is_forgotten_and_what_waits_is_not(place: Place) {
+    let (store, claim) = raised(&place).await;
     let told = message(&due(&store, 100).await);
     let id = told.id;
     let decided = Decisions { at: TimestampMs(200), messages: vec![told], ..Decisions::default() };

@@ -4,9 +4,9 @@ use super::*;
 
 #[tokio::test]
 async fn alarms_and_events_of_the_first_version_are_there_in_the_newest() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("alarms.db");
-    let sql = sqlite::open(&path, &MIGRATIONS[..1]).unwrap();
+    let place = Place::folder();
+    let path = place.file("alarms.db").unwrap();
+    let sql = crate::sql::sqlite::open(&path, &MIGRATIONS[..1]).unwrap();
     let id = 7u128.to_be_bytes();
     sql.execute(
         "INSERT INTO alarms (id, tenant, location, device, profile, rule, severity, active,
@@ -23,7 +23,7 @@ async fn alarms_and_events_of_the_first_version_are_there_in_the_newest() {
     )
     .unwrap();
     drop(sql);
-    let store = open(dir.path());
+    let store = open(&place);
     let query = EventQuery { kinds: vec!["alarm_raised".to_owned()], ..EventQuery::default() };
     let events = store.events(query).await.unwrap();
     assert_eq!((events[0].alarm, events[0].document), (Some(AlarmId(7)), None));

@@ -5,17 +5,17 @@
 mod naive;
 mod told;
 
-use std::path::Path;
-
 use prometheus::Registry;
 use proptest::prelude::*;
 use schema::{
     Credentials, DeviceId, DocumentBody, Location, LocationId, Router, RouterId, Tenant, TenantId,
     TenantSettings,
 };
-use store::{Directory, DirectoryError, ListQuery, NewRouter};
+use store::{Directory, DirectoryError, ListQuery, NewRouter, PostgresOptions};
 
 use naive::Model;
+
+use super::place::Place;
 
 const MAX_DEVICES: u32 = 3;
 
@@ -105,13 +105,32 @@ fn pick(ids: &[u64], n: u8) -> Option<u64> {
 }
 
 struct Run {
-    dir: tempfile::TempDir,
+    place: Place,
     directory: Directory,
     model: Model,
 }
 
-fn open(dir: &Path) -> Directory {
-    Directory::open_embedded(dir, &Registry::new()).unwrap()
+fn open(place: &Place) -> Directory {
+    let registry = Registry::new();
+    let postgres = |url: &str| {
+        Directory::open_postgres(&PostgresOptions::parse(url).unwrap(), &registry).unwrap()
+    };
+    place.open(|dir| Directory::open_embedded(dir, &registry).unwrap(), postgres)
+}
+
+/// Applies the steps and looks after each.
+fn go(place: Place, steps: Vec<Step>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let directory = open(&place);
+        let mut run = Run { place, directory, model: Model::default() };
+        for step in steps {
+            run.apply(step).await;
+            run.compare();
+        }
+        run.apply(Step::Reopen).await;
+        run.compare();
+    });
 }
 
 impl Run {
@@ -138,7 +157,7 @@ impl Run {
             Step::Told(step) => self.apply_told(step).await,
             Step::Reopen => {
                 self.directory.close().await;
-                self.directory = open(self.dir.path());
+                self.directory = open(&self.place);
             }
         }
     }
@@ -424,17 +443,16 @@ proptest! {
 
     #[test]
     fn does_as_the_naive_model_does(steps in prop::collection::vec(step(), 1..80)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let dir = tempfile::tempdir().unwrap();
-            let directory = open(dir.path());
-            let mut run = Run { dir, directory, model: Model::default() };
-            for step in steps {
-                run.apply(step).await;
-                run.compare();
-            }
-            run.apply(Step::Reopen).await;
-            run.compare();
-        });
+        go(Place::folder(), steps);
+    }
+}
+
+proptest! {
+    // Each in a database of its own.
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn does_as_the_naive_model_does_in_postgres(steps in prop::collection::vec(step(), 1..80)) {
+        go(Place::postgres(), steps);
     }
 }

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -199,6 +200,32 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Says that it was not done, because the database is away.
+    fn refuse(self) {
+        fn refuse<T>(answer: Answer<T>) {
+            // A caller that no longer waits needs no answer.
+            let _ = answer.send(Err(AlarmStoreError::Sql(SqlError::NotDurable)));
+        }
+        match self {
+            Self::Claim(_, answer) => refuse(answer),
+            Self::Commit(_, answer)
+            | Self::Delivered(_, answer)
+            | Self::Record(_, answer)
+            | Self::Followed(_, _, answer)
+            | Self::Decide(_, answer)
+            | Self::Handed(_, answer)
+            | Self::AddMessage { answer, .. } => refuse(answer),
+            Self::ChangeProfile(_, answer) => refuse(answer),
+            Self::TakeMessages { answer, .. } => refuse(answer),
+            Self::Report(_, answer) | Self::UseLink { answer, .. } => refuse(answer),
+            Self::RecoverMessages(_, answer) => refuse(answer),
+            Self::Forget(_, _, answer) => refuse(answer),
+            Self::Told | Self::Close => {}
+        }
+    }
+}
+
 impl Worker {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut group = Vec::new();
@@ -226,12 +253,14 @@ impl Worker {
         let started = Instant::now();
         let mut replies: Vec<Reply> = Vec::with_capacity(group.len());
         let mut written = Written::default();
+        let mut group = VecDeque::from(group);
         let result = self.session.transaction().and_then(|mut transaction| {
             if group.iter().any(Request::adds_in_order) {
                 transaction.lock(ORDER_LOCK)?;
             }
-            for request in group {
+            while !group.is_empty() {
                 let savepoint = transaction.savepoint()?;
+                let Some(request) = group.pop_front() else { break };
                 replies.push(apply(savepoint, request, &mut written));
             }
             if written.is_of_interest() {
@@ -239,6 +268,9 @@ impl Worker {
             }
             transaction.commit()
         });
+        for request in group {
+            request.refuse();
+        }
         if let Err(error) = &result {
             tracing::error!(%error, "the alarm store could not commit; its callers try again");
         }

@@ -20,6 +20,7 @@ mod limit;
 mod restore;
 mod scene;
 mod state;
+mod states;
 mod tenant_alarms;
 mod timers;
 mod world;
@@ -42,7 +43,7 @@ pub(crate) use world::{Cell, Device, Held, Keys, Location, Tenant, World};
 use crate::limits::DEFAULT_GRACE_MS;
 use crate::program::{Rule, Touch, Zones};
 use limit::RuleCount;
-use state::States;
+use states::States;
 
 /// A device's place in its engine; stable for the engine's life and across
 /// snapshots.

@@ -97,6 +97,9 @@ pub(crate) struct Rule {
     /// True when an idle device needs no state for it: nothing to remember
     /// between readings.
     pub stateless_when_idle: bool,
+    /// The length of the one duration that is all that it ever has to remember
+    /// before it raises, if it is such a rule.
+    pub waits: Option<i64>,
     /// A rule whose raise conditions look at other devices only belongs to the
     /// first of them.
     pub anchor: Option<Arc<str>>,

@@ -73,7 +73,7 @@ impl Serialize for States<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.0.ordered_states().count()))?;
         for state in self.0.ordered_states() {
-            list.serialize_element(state)?;
+            list.serialize_element(&*state)?;
         }
         list.end()
     }

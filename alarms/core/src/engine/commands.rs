@@ -12,7 +12,7 @@ use schema::{
 use super::directory::DeviceText;
 use super::limit::RuleCount;
 use super::scene::{Scene, Trigger};
-use super::state::{self, Active, Flaps, RuleState, UNTOLD};
+use super::state::{Active, Flaps, RuleState, UNTOLD};
 use super::tenant_alarms::Said;
 use super::world::{GONE, LocationText};
 use super::{Engine, Profile};
@@ -140,7 +140,7 @@ impl Engine {
         let find = |engine: &Self| engine.find_alarm(deed.device?, deed.alarm);
         if let Some((device, place)) = find(self) {
             // It may have ended before somebody did something to it.
-            let rule = self.states.get(place).rule;
+            let Some(rule) = self.states.get(place).map(|state| state.rule) else { return };
             self.catch_up(device, rule, deed.at.0, out);
         }
         let Some((device, place)) = find(self) else {
@@ -155,7 +155,7 @@ impl Engine {
             }
             return;
         };
-        let rule_state = self.states.get_mut(place);
+        let Some(rule_state) = self.states.get_mut(place) else { return };
         let rule_index = rule_state.rule;
         let Some(rule) = &self.rules[rule_index as usize] else { return };
         let count = &mut self.counts[rule_index as usize];
@@ -169,8 +169,8 @@ impl Engine {
     fn find_alarm(&self, device: DeviceId, alarm: AlarmId) -> Option<(u32, u32)> {
         let index = self.device(device)?.0;
         let entries = self.world.device(index).states.iter();
-        let found = entries.filter(|entry| entry.state != state::NONE).find(|entry| {
-            let active = self.states.get(entry.state).alarm.as_ref();
+        let found = entries.into_iter().find(|entry| {
+            let active = self.states.get(entry.state).and_then(|state| state.alarm.as_ref());
             active.is_some_and(|active| active.id == alarm)
         });
         found.map(|entry| (index, entry.state))
@@ -318,11 +318,12 @@ impl Engine {
                 continue;
             }
             if let Ok(place) = self.world.device(device).state_place(index) {
-                let entry = self.world.device(device).states[place];
-                if let (Some(rule), true) =
-                    (&self.rules[index as usize], entry.state != state::NONE)
-                {
-                    self.states.get_mut(entry.state).begin_anew(rule);
+                let entry = &mut self.world.devices[device as usize].states[place];
+                if let Some(rule) = &self.rules[index as usize] {
+                    match self.states.get_mut(entry.state) {
+                        Some(state) => state.begin_anew(rule),
+                        None => self.states.begin_folded_anew(entry, rule, device),
+                    }
                 }
             }
             self.round(device, index, at, trigger, &[], device, out);

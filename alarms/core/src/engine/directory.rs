@@ -7,7 +7,7 @@ use schema::{Cause, ClearReason, DeviceId, LocationId, TimestampMs, Transition, 
 
 use super::scene::{Scene, Trigger};
 use super::world::LocationText;
-use super::{DeviceIndex, Engine, state};
+use super::{DeviceIndex, Engine};
 
 /// What a device's document says.
 #[derive(Clone, Copy, Debug)]
@@ -193,9 +193,6 @@ impl Engine {
     ) {
         let Ok(place) = self.world.device(device).state_place(index) else { return };
         let entry = self.world.devices[device as usize].states.remove(place);
-        if entry.state == state::NONE {
-            return;
-        }
         let Some(mut rule_state) = self.states.remove(entry.state) else { return };
         let Some(rule) = &self.rules[index as usize] else { return };
         let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, device);

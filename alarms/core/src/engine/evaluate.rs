@@ -247,13 +247,21 @@ impl Engine {
             }
         };
         let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, index);
-        let rule_state = self.states.get_mut(state_index);
+        let entry = scene.own.states[place];
+        if let Some(waiting) = self.states.waiting_mut(state_index)
+            && scene.keeps_waiting(waiting, entry.at, at, &trigger)
+        {
+            self.world.devices[index as usize].states[place].at = at;
+            return;
+        }
+        let (state_index, rule_state) = self.states.unfold(rule, index, &entry);
         if trigger.after_silence {
             timers::break_durations(rule_state, rule, at);
         }
         scene.remember(rule_state, touches, source);
         if scene.rests(rule_state, at, &trigger) {
-            self.world.devices[index as usize].states[place].at = at;
+            let entry = &mut self.world.devices[index as usize].states[place];
+            (entry.state, entry.at) = (state_index, at);
             return;
         }
         let count = &mut self.counts[rule_index as usize];
@@ -262,6 +270,7 @@ impl Engine {
         if count.refusing && !was_refusing {
             self.refused.push(rule_index);
         }
+        self.world.devices[index as usize].states[place].state = state_index;
         self.settle(index, rule_index, place);
     }
 
@@ -271,14 +280,14 @@ impl Engine {
         let Some(rule) = &self.rules[rule_index as usize] else { return };
         let device = &mut self.world.devices[index as usize];
         let entry = &mut device.states[place];
-        let rule_state = self.states.get_mut(entry.state);
+        let Some(rule_state) = self.states.get_mut(entry.state) else { return };
         entry.at = rule_state.at;
         if rule.stateless_when_idle && rule_state.is_idle(rule) {
-            self.states.free(entry.state);
-            entry.state = state::NONE;
+            self.states.release(entry);
             return;
         }
         let deadline = rule_state.deadline(rule);
+        self.states.fold(entry, rule);
         let known = if rule.of_system { &mut device.system_deadline } else { &mut device.deadline };
         if deadline < *known {
             *known = deadline;

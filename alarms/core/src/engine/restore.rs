@@ -1,5 +1,7 @@
 //! Puts a snapshot's parts back in their places.
 
+use std::borrow::Cow;
+
 use super::state::NONE;
 use super::world::GONE;
 use super::{Engine, Place, RuleState, World};
@@ -7,9 +9,11 @@ use crate::snapshot::RestoreError;
 
 impl Engine {
     /// All states in the order of devices and their entries.
-    pub(crate) fn ordered_states(&self) -> impl Iterator<Item = &RuleState> {
-        let entries = self.world.devices.iter().flat_map(|device| &device.states);
-        entries.filter(|entry| entry.state != NONE).map(|entry| self.states.get(entry.state))
+    pub(crate) fn ordered_states(&self) -> impl Iterator<Item = Cow<'_, RuleState>> {
+        let devices = (0..).zip(&self.world.devices);
+        let entries =
+            devices.flat_map(|(index, device)| device.states.iter().map(move |it| (index, it)));
+        entries.filter_map(|(device, entry)| self.states.whole(device, entry))
     }
 
     /// Takes devices and states over, and finds all that follows from them.
@@ -28,7 +32,8 @@ impl Engine {
                 }
                 if entry.state != NONE {
                     let state = states.next().ok_or(RestoreError::Rule)?;
-                    entry.state = self.states.add(state);
+                    let rule = self.rules[entry.rule as usize].as_ref();
+                    entry.state = self.states.add(state, rule);
                 }
             }
         }

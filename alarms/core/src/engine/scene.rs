@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use schema::{AlarmId, Cause, Originator, Severity, TimestampMs, Transition, TransitionKind};
 
-use super::state::{Active, RuleState, UNTOLD};
+use super::state::{Active, RuleState, UNTOLD, Waiting};
 use super::world::{Device, Keys, World};
 use crate::identity;
 use crate::limits::MAX_VALUES_BYTES;
@@ -49,7 +49,7 @@ pub(crate) struct Scene<'a> {
     pub zones: &'a Zones,
     pub device: u32,
     /// The device itself, which every test of its own keys looks at.
-    own: &'a Device,
+    pub own: &'a Device,
 }
 
 /// A scene with the rule's memory.
@@ -185,6 +185,36 @@ impl<'a> Scene<'a> {
             (state.at, state.wake) = (at, i64::MAX);
         }
         remembers
+    }
+
+    /// The round that nearly all are of a rule whose duration runs: the reading
+    /// only says that it still holds. True when it was such a one, and is done.
+    pub fn keeps_waiting(
+        &self,
+        waiting: &mut Waiting,
+        known_at: i64,
+        at: i64,
+        trigger: &Trigger,
+    ) -> bool {
+        let Some(length) = self.rule.waits else { return false };
+        let gap = at.saturating_sub(waiting.last) > length;
+        let broken = trigger.after_silence && self.rule.switches.gap_breaks_duration && gap;
+        if !trigger.reading || at < known_at || broken || at - waiting.since >= length {
+            return false;
+        }
+        let view = View { scene: *self, histories: &[] };
+        for (_, condition) in &self.rule.raises {
+            let mut holds = Holds::new(at, Shift::None);
+            let held = holds.tree(&condition.tree, &view);
+            if condition.schedule.is_some()
+                || holds.wake != i64::MAX
+                || held != condition.slot.is_some()
+            {
+                return false;
+            }
+        }
+        waiting.last = at;
+        true
     }
 
     /// Puts touched readings into the rule's memory.

@@ -120,6 +120,37 @@ impl Temporal {
     }
 }
 
+/// All that most states are: a duration runs, and nothing else is remembered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Waiting {
+    /// Since when the condition has been true.
+    pub since: i64,
+    /// The last reading while true.
+    pub last: i64,
+}
+
+impl Waiting {
+    pub fn temporal(self) -> Temporal {
+        Temporal { since: self.since, last: self.last, times: None }
+    }
+
+    /// The state as a whole one.
+    pub fn whole(self, device: u32, entry: &Entry) -> RuleState {
+        RuleState {
+            device,
+            rule: entry.rule,
+            at: entry.at,
+            wake: i64::MAX,
+            on: None,
+            alarm: None,
+            cleared_at: None,
+            flaps: Flaps::default(),
+            conditions: smallvec::smallvec![self.temporal()],
+            histories: SmallVec::new(),
+        }
+    }
+}
+
 /// The last states of a rule, the newest in bit 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Flaps {
@@ -186,7 +217,7 @@ impl RuleState {
     }
 
     /// As [`RuleState::new`], in memory that another state leaves behind.
-    fn begin(&mut self, rule: &Rule, device: u32, index: u32, at: i64) {
+    pub fn begin(&mut self, rule: &Rule, device: u32, index: u32, at: i64) {
         (self.device, self.rule, self.at, self.wake) = (device, index, at, i64::MAX);
         (self.on, self.alarm, self.cleared_at) = (None, None, None);
         self.flaps = Flaps::default();
@@ -194,6 +225,22 @@ impl RuleState {
         self.reset_conditions();
         self.histories.clear();
         self.histories.extend(rule.histories.iter().map(|spec| History::new(spec.kind)));
+    }
+
+    /// What it is, if it only waits.
+    pub fn waiting(&self, rule: &Rule) -> Option<Waiting> {
+        rule.waits?;
+        match self.conditions.as_slice() {
+            [Temporal { since, last, times: None }] if *since != i64::MIN => {
+                let only = self.on.is_none()
+                    && self.alarm.is_none()
+                    && self.cleared_at.is_none()
+                    && self.wake == i64::MAX
+                    && self.flaps == Flaps::default();
+                only.then_some(Waiting { since: *since, last: *last })
+            }
+            _ => None,
+        }
     }
 
     /// The rule was edited: the alarm stays, timers and counters begin anew.
@@ -267,52 +314,6 @@ impl On {
     pub fn clear_due(&self, since: i64, rule: &Rule) -> i64 {
         let delayed = since.saturating_add(rule.switches.off_delay);
         delayed.max(self.since.saturating_add(rule.switches.min_on))
-    }
-}
-
-/// All states, in places that are used again with the memory that they have.
-#[derive(Debug, Default)]
-pub(crate) struct States {
-    places: Vec<RuleState>,
-    free: Vec<u32>,
-}
-
-impl States {
-    pub fn add(&mut self, state: RuleState) -> u32 {
-        if let Some(place) = self.free.pop() {
-            self.places[place as usize] = state;
-            return place;
-        }
-        self.places.push(state);
-        u32::try_from(self.places.len() - 1).expect("memory ends before 2^32 states")
-    }
-
-    /// Adds a fresh state.
-    pub fn begin(&mut self, rule: &Rule, device: u32, index: u32, at: i64) -> u32 {
-        if let Some(place) = self.free.pop() {
-            self.places[place as usize].begin(rule, device, index, at);
-            return place;
-        }
-        self.add(RuleState::new(rule, device, index, at))
-    }
-
-    pub fn get(&self, place: u32) -> &RuleState {
-        &self.places[place as usize]
-    }
-
-    pub fn get_mut(&mut self, place: u32) -> &mut RuleState {
-        &mut self.places[place as usize]
-    }
-
-    /// Takes a state out and gives its place back.
-    pub fn remove(&mut self, place: u32) -> Option<RuleState> {
-        self.free.push(place);
-        self.places.get(place as usize).cloned()
-    }
-
-    /// Gives a place back, without the state that it held.
-    pub fn free(&mut self, place: u32) {
-        self.free.push(place);
     }
 }
 

@@ -6,7 +6,7 @@ use schema::{TimestampMs, Transition, Value};
 
 use super::Engine;
 use super::scene::Trigger;
-use super::state::{self, RuleState, States};
+use super::state::{Entry, RuleState};
 use crate::program::Rule;
 
 impl Engine {
@@ -101,10 +101,10 @@ impl Engine {
         (device.deadline, device.system_deadline) = (own, of_system);
     }
 
-    fn deadline_of(&self, entry: &state::Entry) -> i64 {
+    fn deadline_of(&self, entry: &Entry) -> i64 {
         match &self.rules[entry.rule as usize] {
-            Some(rule) if entry.state != state::NONE => self.states.get(entry.state).deadline(rule),
-            _ => i64::MAX,
+            Some(rule) => self.states.deadline(entry, rule),
+            None => i64::MAX,
         }
     }
 
@@ -158,14 +158,14 @@ impl Engine {
         values: &[(super::KeyIndex, Value<'_>)],
         at: i64,
     ) {
-        let device = self.world.device(index);
-        let class = &self.world.tenant_of(index).classes[device.class as usize];
+        let device = &mut self.world.devices[index as usize];
+        let class = &self.world.tenants[device.tenant as usize].classes[device.class as usize];
         for (key, _) in values {
             for &rule_index in class.list(class.list_of(key.0)) {
                 if let (Ok(place), Some(rule)) =
                     (device.state_place(rule_index), &self.rules[rule_index as usize])
                 {
-                    interrupt_gap(&mut self.states, rule, device.states[place], at);
+                    self.states.break_durations(&mut device.states[place], rule, index, at);
                 }
             }
         }
@@ -173,11 +173,11 @@ impl Engine {
 
     /// The same for one rule that looks at another device.
     pub(crate) fn interrupt_gap(&mut self, index: u32, rule_index: u32, at: i64) {
-        let device = self.world.device(index);
+        let device = &mut self.world.devices[index as usize];
         if let (Ok(place), Some(rule)) =
             (device.state_place(rule_index), &self.rules[rule_index as usize])
         {
-            interrupt_gap(&mut self.states, rule, device.states[place], at);
+            self.states.break_durations(&mut device.states[place], rule, index, at);
         }
     }
 }
@@ -185,14 +185,6 @@ impl Engine {
 /// Starts a rule's durations anew where its readings are further apart than
 /// they are long: what was between is not known. A silence that the clock has
 /// seen out has fired its deadline already.
-fn interrupt_gap(states: &mut States, rule: &Rule, entry: state::Entry, at: i64) {
-    if entry.state == state::NONE {
-        return;
-    }
-    break_durations(states.get_mut(entry.state), rule, at);
-}
-
-/// The same for a state that is at hand.
 pub(crate) fn break_durations(state: &mut RuleState, rule: &Rule, at: i64) {
     if !rule.switches.gap_breaks_duration {
         return;

@@ -192,14 +192,24 @@ impl<'a> Compiler<'a> {
             return None;
         }
         let all = raises.iter().chain(&clear_by_severity).map(|(_, condition)| condition);
-        let durations = all.chain(&clear).filter_map(Condition::duration).collect();
+        let durations: Vec<(usize, i64)> =
+            all.chain(&clear).filter_map(Condition::duration).collect();
+        let stateless_when_idle = self.histories.is_empty() && rule.flapping.is_none();
+        let waits = match durations.as_slice() {
+            [(slot, length)] if stateless_when_idle && self.slots == 1 => {
+                let raises = raises.iter().any(|(_, condition)| condition.slot == Some(*slot));
+                raises.then_some(*length)
+            }
+            _ => None,
+        };
         let of_system = self.rule_keys.iter().all(|key| self.keys.is_of_system(key.key));
         Some(Rule {
             tenant,
             id: RuleId { profile, key: rule.key.as_str().into() },
             source: Arc::new(rule.clone()),
             description: Template::new(description),
-            stateless_when_idle: self.histories.is_empty() && rule.flapping.is_none(),
+            stateless_when_idle,
+            waits,
             raises,
             clear,
             clear_by_severity,

@@ -418,11 +418,14 @@ impl Naive {
                 if runs.contains(new) {
                     self.memory(device, &new.key).begin_anew();
                     self.round(device, new, at, false);
-                } else if self.memory(device, &old.key).alarm.is_some() {
-                    // It now belongs to another device.
-                    let kind = TransitionKind::Cleared { reason: ClearReason::RuleRemoved };
-                    self.tell(device, &old.key, at, kind);
-                    self.forget(device, new, at);
+                } else {
+                    // It now belongs to another device. Should it come back, it
+                    // begins as one that was never here.
+                    if self.memory(device, &old.key).alarm.is_some() {
+                        let kind = TransitionKind::Cleared { reason: ClearReason::RuleRemoved };
+                        self.tell(device, &old.key, at, kind);
+                        self.forget(device, new, at);
+                    }
                     self.memories.remove(&(device, old.key.clone()));
                 }
             }

@@ -100,6 +100,73 @@ impl Metrics {
     }
 }
 
+/// What the history in PostgreSQL counts and measures.
+#[derive(Clone, Debug)]
+pub(crate) struct PostgresMetrics {
+    pub rows: IntCounter,
+    pub deduplicated: IntCounter,
+    pub expired: IntCounter,
+    pub blocked: IntCounter,
+    pub commits: IntCounter,
+    pub commit_seconds: Histogram,
+    pub copied_rows: IntCounter,
+    pub conflicts: IntCounter,
+    pub failures: IntCounterVec,
+    pub query_seconds: HistogramVec,
+}
+
+impl PostgresMetrics {
+    /// Makes them known to `registry`; a name that is taken is left as it is.
+    pub fn new(registry: &Registry, partitions: u16) -> Self {
+        let counter = |name, help| keep(registry, IntCounter::new(name, help));
+        let seconds = |name: &str, help: &str| {
+            let buckets = prometheus::exponential_buckets(0.001, 2.0, 17);
+            HistogramOpts::new(name, help).buckets(buckets.expect("the numbers are right"))
+        };
+        let limit = super::postgres::MAX_GATHERED_ROWS.saturating_mul(usize::from(partitions));
+        let limit_help = "Rows at which recorders wait for PostgreSQL, of all partitions";
+        keep(registry, IntGauge::new(names::HISTORY_GATHERED_LIMIT_ROWS, limit_help))
+            .set(i64::try_from(limit).unwrap_or(i64::MAX));
+        let failures = keep(
+            registry,
+            IntCounterVec::new(
+                Opts::new(names::HISTORY_FAILURES, "Failed attempts, by work"),
+                &["work"],
+            ),
+        );
+        for work in ["copy", "expiry"] {
+            failures.with_label_values(&[work]);
+        }
+        Self {
+            rows: counter(names::HISTORY_ROWS, "Readings written"),
+            deduplicated: counter(names::HISTORY_DEDUPLICATED, "Readings that replaced another"),
+            expired: counter(names::HISTORY_EXPIRED, "Readings removed by retention"),
+            blocked: counter(names::HISTORY_BLOCKED, "Writes that waited for PostgreSQL"),
+            commits: counter(names::HISTORY_COMMITS, "Transactions of readings"),
+            commit_seconds: keep(
+                registry,
+                Histogram::with_opts(seconds(
+                    names::HISTORY_COMMIT_SECONDS,
+                    "Time of a transaction of readings",
+                )),
+            ),
+            copied_rows: counter(names::HISTORY_COPIED_ROWS, "Rows copied into the table"),
+            conflicts: counter(
+                names::HISTORY_CONFLICTS,
+                "Transactions that met a reading which was there already",
+            ),
+            failures,
+            query_seconds: keep(
+                registry,
+                HistogramVec::new(
+                    seconds(names::HISTORY_QUERY_SECONDS, "Time of a query, by kind"),
+                    &["kind"],
+                ),
+            ),
+        }
+    }
+}
+
 fn keep<M: prometheus::core::Collector + Clone + 'static>(
     registry: &Registry,
     metric: prometheus::Result<M>,

@@ -6,6 +6,7 @@ mod attributes;
 mod audit;
 mod directory;
 mod directory_model;
+mod history;
 mod nodes;
 mod place;
 mod postgres;

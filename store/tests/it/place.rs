@@ -36,6 +36,7 @@ impl Place {
         }
     }
 
+    #[allow(dead_code, reason = "of those who include this file only some need it")]
     /// A file of the folder; none in PostgreSQL.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
         match self {

@@ -33,8 +33,8 @@ pub enum FolderError {
     )]
     InUse { path: PathBuf, holder: Option<String> },
     #[error(
-        "{} is missing, but the folder has been used: without it no token can be checked; \
-         restore it from a backup",
+        "{} is missing, but the folder or its database has been used: without it no token can be \
+         checked; restore it from a backup, or name another node's by `server.secret_file`",
         path.display()
     )]
     SecretLost { path: PathBuf },
@@ -107,13 +107,16 @@ impl DataFolder {
         &self.path
     }
 
-    /// The installation's secret, made at the first start.
-    pub fn secret(&self, directory_file: &Path) -> Result<Secret, FolderError> {
-        let path = self.path.join(SECRET_FILE);
+    /// The installation's secret: that of the file, or where none is named the
+    /// folder's own, made at the first start. `is_used` says that something may
+    /// be sealed by it already.
+    pub fn secret(&self, file: &Path, is_used: bool) -> Result<Secret, FolderError> {
+        let is_own = file.as_os_str().is_empty();
+        let path = if is_own { self.path.join(SECRET_FILE) } else { file.to_owned() };
         match fs::read_to_string(&path) {
-            Ok(text) => Secret::from_hex(&text).ok_or(FolderError::SecretBroken { path }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if directory_file.exists() {
+            Ok(text) => Secret::from_hex(text.trim()).ok_or(FolderError::SecretBroken { path }),
+            Err(error) if is_own && error.kind() == io::ErrorKind::NotFound => {
+                if is_used {
                     return Err(FolderError::SecretLost { path });
                 }
                 let secret = Secret::generate().map_err(FolderError::Random)?;
@@ -212,18 +215,22 @@ mod tests {
     #[test]
     fn the_secret_is_made_once_and_missed_when_it_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let directory_file = dir.path().join("directory.db");
+        let (own, named) = (Path::new(""), dir.path().join("named"));
         let folder = DataFolder::open(dir.path()).unwrap();
-        let secret = folder.secret(&directory_file).unwrap();
-        assert_eq!(folder.secret(&directory_file).unwrap(), secret);
+        let secret = folder.secret(own, false).unwrap();
+        assert_eq!(folder.secret(own, true).unwrap(), secret);
         let path = dir.path().join(SECRET_FILE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::write(&directory_file, "used").unwrap();
+        // One that is named is never made, and comes before the folder's own.
+        let error = folder.secret(&named, false).unwrap_err();
+        assert!(matches!(error, FolderError::Io { .. }), "{error}");
+        fs::write(&named, format!("{}\n", "0f".repeat(32))).unwrap();
+        assert_ne!(folder.secret(&named, true).unwrap(), secret);
         fs::write(&path, "abc").unwrap();
-        let error = folder.secret(&directory_file).unwrap_err();
+        let error = folder.secret(own, true).unwrap_err();
         assert!(matches!(error, FolderError::SecretBroken { .. }), "{error}");
         fs::remove_file(&path).unwrap();
-        let error = folder.secret(&directory_file).unwrap_err();
+        let error = folder.secret(own, true).unwrap_err();
         assert!(matches!(error, FolderError::SecretLost { .. }), "{error}");
     }
 

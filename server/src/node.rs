@@ -31,7 +31,7 @@ use crate::api::streams::Streams;
 use crate::api::turns::Work;
 use crate::api::{AppState, backtests};
 use crate::audit::{Audit, AuditTasks};
-use crate::config::{ApiConfig, Config, HistoryConfig, JournalConfig, MqttConfig};
+use crate::config::{ApiConfig, Config, JournalConfig, MqttConfig};
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
@@ -73,7 +73,7 @@ impl Node {
         host::raise_file_limit(config.mqtt.limits.max_connections);
         let folder = DataFolder::open(&config.server.data_dir)?;
         let store_dir = folder.path().join(STORE_DIR);
-        let secret = folder.secret(&store_dir.join(DIRECTORY_FILE))?;
+        let is_used = store_dir.join(DIRECTORY_FILE).exists();
         // Taken before the journal is read, so that a port that is taken is
         // told at once.
         let listener = bind(&config.api).await?;
@@ -81,8 +81,9 @@ impl Node {
         let registry = Registry::new();
         host::register(&registry)?;
         let journal = open_journal(&config.journal, folder.path(), &registry).await?;
-        let store =
-            open_store(&store_dir, journal.partitions(), &config.history, &registry).await?;
+        let store = open_store(&store_dir, journal.partitions(), &config, &registry).await?;
+        let is_used = if config.store.url.is_set() { !is_new(&store) } else { is_used };
+        let secret = folder.secret(&config.server.secret_file, is_used)?;
         admit_admin(&folder, &store, &secret).await?;
         let upkeep = Upkeep::start(&store);
         // Before anything is taken in, so that the journal knows what is still needed.
@@ -314,13 +315,30 @@ pub(crate) async fn open_journal(
 pub(crate) async fn open_store(
     dir: &Path,
     partitions: u16,
-    config: &HistoryConfig,
+    config: &Config,
     registry: &Registry,
 ) -> anyhow::Result<Store> {
-    let options = StoreOptions { dir: dir.to_owned(), partitions, history: config.options() };
+    let history = config.history.options();
     let registry = registry.clone();
+    if config.store.url.is_set() {
+        let password = match &config.store.password_file {
+            file if file.as_os_str().is_empty() => String::new(),
+            file => first_line("store.password_file", file)?,
+        };
+        let postgres = config.store.postgres_options(&password)?;
+        let open = move || Store::open_postgres(&postgres, partitions, history, &registry);
+        return spawn_blocking(open).await?.context("cannot open the store in PostgreSQL");
+    }
+    let options = StoreOptions { dir: dir.to_owned(), partitions, history };
     let opened = spawn_blocking(move || Store::open_embedded(options, &registry)).await?;
     opened.context("cannot open the store")
+}
+
+/// Whether nobody was ever admitted to the installation.
+fn is_new(store: &Store) -> bool {
+    let one = ListQuery { limit: 1, ..ListQuery::default() };
+    let directory = store.directory();
+    directory.api_tokens(&one).items.is_empty() && directory.tenants(&one).items.is_empty()
 }
 
 /// Makes the token of the whole installation at the first start. A token that

@@ -48,7 +48,7 @@ impl Offline {
         let journal = node::open_journal(&config.journal, folder.path(), &registry).await?;
         let store_dir = folder.path().join(STORE_DIR);
         let partitions = journal.partitions();
-        let store = node::open_store(&store_dir, partitions, &config.history, &registry).await?;
+        let store = node::open_store(&store_dir, partitions, config, &registry).await?;
         let upkeep = Upkeep::start(&store);
         let recorder = node::start_recorder(config, &journal, &store, &registry)?;
         let offline = Self { store, journal, recorder, upkeep, folder };

@@ -103,6 +103,32 @@ impl Store {
         Ok(Self { parts: Arc::new(parts) })
     }
 
+    /// Opens the store in PostgreSQL. A node that has it open already ends
+    /// recording and evaluating: the partitions are this one's from now on.
+    /// Blocks; on a thread of a tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the part that would not open, and why.
+    pub fn open_postgres(
+        postgres: &PostgresOptions,
+        partitions: u16,
+        history: HistoryOptions,
+        registry: &Registry,
+    ) -> Result<Self, OpenError> {
+        let directory =
+            Directory::open_postgres(postgres, registry).map_err(OpenError::Directory)?;
+        let limits = attributes::AttributeLimits::default();
+        let attributes = Attributes::open_postgres(postgres, partitions, limits, registry)
+            .map_err(OpenError::Attributes)?;
+        let history = History::open_postgres(postgres, partitions, history, registry)
+            .map_err(OpenError::History)?;
+        let alarms = AlarmStore::open_postgres(postgres, registry).map_err(OpenError::Alarms)?;
+        let forwarders =
+            ForwarderStore::open_postgres(postgres, registry).map_err(OpenError::Forwarders)?;
+        let parts = Parts { directory, attributes, history, alarms, forwarders };
+        Ok(Self { parts: Arc::new(parts) })
+    }
+
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.parts.directory

@@ -115,6 +115,9 @@ pub(crate) struct ConfigArgs {
     /// Where the journal is, if not in the folder (journal.url)
     #[arg(long, value_name = "kafka://…")]
     journal: Option<String>,
+    /// Where all else is stored, if not in the folder (store.url)
+    #[arg(long, value_name = "postgres://…")]
+    store: Option<String>,
     /// Where plain MQTT is taken (mqtt.listen)
     #[arg(long, value_name = "ADDRESS:PORT")]
     mqtt_listen: Option<String>,
@@ -140,6 +143,7 @@ impl ConfigArgs {
         let flags = [
             ("--data", "server.data_dir", &self.data),
             ("--journal", "journal.url", &self.journal),
+            ("--store", "store.url", &self.store),
             ("--mqtt-listen", "mqtt.listen", &self.mqtt_listen),
             ("--api-listen", "api.listen", &self.api_listen),
             ("--log-level", "log.level", &self.log_level),

@@ -20,7 +20,7 @@ const VARIABLE_PREFIX: &str = "BAKEN_";
 const OTHER_VARIABLES: [&str; 4] = ["BAKEN_CONFIG", "BAKEN_DATA", "BAKEN_SERVER", "BAKEN_TOKEN"];
 
 /// Settings that may hold a password, so that no error repeats their text.
-const WITH_SECRETS: [&str; 1] = ["journal.url"];
+const WITH_SECRETS: [&str; 2] = ["journal.url", "store.url"];
 
 /// Where a setting's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,6 +295,11 @@ fn together(config: &Config) -> Vec<ConfigError> {
         && let Err(error) = config.journal.kafka_options("")
     {
         add(&format!("`journal.url`: {error}"));
+    }
+    if config.store.url.is_set()
+        && let Err(error) = config.store.postgres_options("")
+    {
+        add(&format!("`store.url`: {error}"));
     }
     if config.journal.retention_bytes < 2 * config.journal.segment_bytes {
         add("`journal.retention_bytes` must be at least twice `journal.segment_bytes`");

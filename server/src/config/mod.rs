@@ -33,7 +33,9 @@ pub use notifications::{
 pub use reference::reference;
 pub use service_url::ServiceUrl;
 pub use settings::{Kind, Setting, settings};
-pub use storage::{AlarmConfig, BatchConfig, HistoryConfig, HistoryFilesConfig, JournalConfig};
+pub use storage::{
+    AlarmConfig, BatchConfig, HistoryConfig, HistoryFilesConfig, JournalConfig, StoreConfig,
+};
 pub use text::{AllowedNetworks, Hosts, Listen, Rates};
 
 /// The configuration of a node.
@@ -49,6 +51,9 @@ pub struct Config {
     /// The durable journal: what is acknowledged is in here.
     #[schema(inline)]
     pub journal: JournalConfig,
+    /// Where directory, history, alarms and what else is stored are kept.
+    #[schema(inline)]
+    pub store: StoreConfig,
     /// The history that queries read.
     #[schema(inline)]
     pub history: HistoryConfig,
@@ -80,6 +85,12 @@ pub struct ServerConfig {
     /// token. One process at a time. Also the flag `--data`.
     #[schema(value_type = String, format = "folder")]
     pub data_dir: PathBuf,
+    /// The file with the installation's secret, 64 hexadecimal digits, with which
+    /// tokens are checked and what must be read back is sealed. Empty for the
+    /// folder's own file `secret`, which the first start makes. Several nodes of
+    /// one installation have the same.
+    #[schema(value_type = String, format = "file")]
+    pub secret_file: PathBuf,
     /// Threads that carry connections and queries; 0 takes one for each core.
     #[schema(minimum = 0, maximum = 1024)]
     pub worker_threads: u32,
@@ -91,7 +102,12 @@ pub struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("data"), worker_threads: 0, shutdown_timeout_ms: 20_000 }
+        Self {
+            data_dir: PathBuf::from("data"),
+            secret_file: PathBuf::new(),
+            worker_threads: 0,
+            shutdown_timeout_ms: 20_000,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use ingest::batch::BatchOptions;
 use ingest::recorder::RecorderOptions;
 use journal::{EmbeddedOptions, KafkaOptions, OpenError, Secret};
 use serde::{Deserialize, Serialize};
-use store::HistoryOptions;
+use store::{HistoryOptions, PostgresOptions, PostgresUrlError};
 use utoipa::ToSchema;
 
 use super::ServiceUrl;
@@ -198,6 +198,35 @@ pub struct AlarmConfig {
     /// How long a write that failed waits before it is tried again.
     #[schema(minimum = 1, maximum = 600_000)]
     pub retry_ms: u64,
+}
+
+/// Where directory, history, alarms and what else is stored are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Empty for the folder's own files, else PostgreSQL, as
+    /// `postgres://user@host:port/database?option=value&…`; several hosts stand
+    /// with commas between them. The options are those of libpq (`sslmode`, of
+    /// which `require` also checks the certificate, `target_session_attrs`,
+    /// `connect_timeout`), `sslrootcert`, and `statement_timeout` in milliseconds
+    /// (60,000). One node at a time: one that starts takes over from one that
+    /// runs. Also the flag `--store`.
+    #[schema(value_type = String, format = "empty, or postgres://user@host:port/database")]
+    pub url: ServiceUrl,
+    /// The file with the password of the user in `store.url`, of which the first
+    /// line counts; empty takes the one in the address, if there is one.
+    #[schema(value_type = String, format = "file")]
+    pub password_file: PathBuf,
+}
+
+impl StoreConfig {
+    /// How PostgreSQL is reached. `password` is what the file says, or empty.
+    ///
+    /// # Errors
+    /// The address names what is wrong in it.
+    pub fn postgres_options(&self, password: &str) -> Result<PostgresOptions, PostgresUrlError> {
+        Ok(PostgresOptions::parse(self.url.expose())?.with_password(password))
+    }
 }
 
 impl Default for JournalConfig {

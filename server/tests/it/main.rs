@@ -20,7 +20,6 @@ mod events;
 mod forwarders;
 mod harness;
 mod http;
-mod kafka;
 mod keys;
 mod lifecycle;
 mod location_groups;
@@ -29,12 +28,16 @@ mod mqtt;
 mod notifications;
 mod operator;
 mod operators;
+mod outside;
 #[path = "../../../forwarders/tests/it/double.rs"]
 #[allow(dead_code, reason = "the forwarders' own tests use the rest of it")]
 mod platform;
 #[path = "../../../notifier/tests/it/postfix.rs"]
 #[allow(dead_code, reason = "the notifier's own tests use the rest of it")]
 mod postfix;
+#[path = "../../../store/tests/it/postgres.rs"]
+#[allow(dead_code, reason = "the store's own tests use the rest of it")]
+mod postgres;
 mod readiness;
 mod reference;
 mod retention;

@@ -160,6 +160,9 @@ impl<'a> Rounds<'a> {
             }
             tokio::time::sleep(LOOK).await;
         };
+        if tally.messages < acknowledged {
+            eprintln!("of {acknowledged} messages of this round: {tally:?}");
+        }
         audit.note(&tally, acknowledged, u64::from(self.options.selected_keys));
         Ok(started.elapsed().as_secs_f64())
     }

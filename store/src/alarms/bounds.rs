@@ -64,11 +64,11 @@ pub(super) fn number(id: u64) -> i64 {
 pub(super) fn rows<T>(
     sql: &Session,
     statement: &str,
-    values: Vec<Owned>,
+    values: &[Owned],
     convert: fn(&Row<'_>) -> Result<T, SqlError>,
 ) -> Result<Vec<T>, AlarmStoreError> {
     let mut statement = sql.prepare_cached(statement)?;
-    Ok(statement.query_map(&*values, convert)?)
+    Ok(statement.query_map(values, convert)?)
 }
 
 pub(super) fn unreadable(column: usize, what: &str) -> SqlError {

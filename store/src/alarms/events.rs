@@ -153,7 +153,7 @@ fn select(sql: &Session, query: &EventQuery) -> Result<Vec<EventRow>, AlarmStore
         true => in_short_time(query),
         false => in_order(query),
     };
-    rows(sql, &statement, values, event)
+    rows(sql, &statement, &values, event)
 }
 
 fn page(query: &EventQuery, condition: &str, index: &str) -> String {

@@ -146,7 +146,7 @@ impl AlarmStore {
                 bounds.clause(),
                 query.limit.clamp(1, MAX_PAGE),
             );
-            rows(sql, &statement, bounds.into_values(), messages::row)
+            rows(sql, &statement, bounds.values(), messages::row)
         })
         .await
     }
@@ -201,7 +201,7 @@ impl AlarmStore {
                 bounds.clause(),
                 query.limit.clamp(1, MAX_PAGE),
             );
-            rows(sql, &statement, bounds.into_values(), notice)
+            rows(sql, &statement, bounds.values(), notice)
         })
         .await
     }

@@ -144,7 +144,7 @@ impl AlarmStore {
                 bounds.clause(),
                 query.limit.clamp(1, MAX_PAGE),
             );
-            rows(sql, &statement, bounds.into_values(), alarm)
+            rows(sql, &statement, bounds.values(), alarm)
         })
         .await
     }
@@ -166,7 +166,7 @@ impl AlarmStore {
                 "SELECT {TARGET_COLUMNS} FROM alarms WHERE {} ORDER BY sequence DESC LIMIT {limit}",
                 bounds.clause(),
             );
-            rows(sql, &statement, bounds.into_values(), target)
+            rows(sql, &statement, bounds.values(), target)
         })
         .await
     }

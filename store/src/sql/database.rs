@@ -26,7 +26,7 @@ pub(crate) struct Database {
 #[derive(Debug)]
 enum Place {
     File(PathBuf),
-    Schema { options: PostgresOptions, schema: &'static str },
+    Schema { options: Box<PostgresOptions>, schema: &'static str },
 }
 
 impl fmt::Debug for Database {
@@ -45,7 +45,7 @@ impl Database {
         schema: &'static str,
         migrations: &'static [&'static str],
     ) -> Arc<Self> {
-        let place = Place::Schema { options: options.clone(), schema };
+        let place = Place::Schema { options: Box::new(options.clone()), schema };
         Arc::new(Self { place, migrations })
     }
 

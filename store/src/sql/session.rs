@@ -4,6 +4,8 @@
 //! `?1` or `?` for parameters; `text` says what little is translated. Calls
 //! block and belong on a thread of the caller's own.
 
+#![allow(clippy::needless_pass_by_value, reason = "parameters are made where they are given")]
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Deref;

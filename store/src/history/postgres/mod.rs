@@ -187,17 +187,15 @@ impl Tables {
 
     fn start(self: &Arc<Self>) -> Result<(), HistoryError> {
         let mut threads = Vec::new();
-        let spawn = |name: String, work: Box<dyn FnOnce(&Arc<Self>) + Send>| {
+        let spawn = |name: String, work: fn(&Self)| {
             let tables = Arc::clone(self);
             let thread = std::thread::Builder::new().name(name).spawn(move || work(&tables));
             thread.map_err(|error| HistoryError::Manifest(crate::SqlError::Runtime(error)))
         };
         for number in 0..COPIERS {
-            let work = Box::new(|tables: &Arc<Self>| copy::run(tables));
-            threads.push(spawn(format!("history-{number}"), work)?);
+            threads.push(spawn(format!("history-{number}"), copy::run)?);
         }
-        let work = Box::new(|tables: &Arc<Self>| weeks::run(tables));
-        threads.push(spawn("history-age".to_owned(), work)?);
+        threads.push(spawn("history-age".to_owned(), weeks::run)?);
         *self.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(())
     }

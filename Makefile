@@ -9,7 +9,7 @@ SHELL := /bin/bash
 # A name with .pc is a library that pkg-config knows.
 BUILD_TOOLS := cc:build-essential make:build-essential pkg-config:pkg-config openssl.pc:libssl-dev
 TEST_TOOLS := $(BUILD_TOOLS) curl:curl mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv victoria-metrics:victoria-metrics \
-    java:default-jre-headless mvn:maven \
+    java:default-jre-headless mvn:maven pg_ctlcluster:postgresql psql:postgresql-client \
     postfix:postfix saslpasswd2:sasl2-bin,libsasl2-modules,libsasl2-modules-db
 
 CARGO_DENY_VERSION := 0.20.2

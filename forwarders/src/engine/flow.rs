@@ -77,7 +77,12 @@ impl Partition {
                 if !wants(slot, place, mode) {
                     continue;
                 }
-                if slot.is_full(self.options.queue_values, self.options.queue_bytes) {
+                let moment = (position, *device, rows.observed_at(row).0);
+                // A message that is begun is taken whole: in two parts it would
+                // cost the platform, and the forwarder's rate, twice as much.
+                if slot.is_full(self.options.queue_values, self.options.queue_bytes)
+                    && slot.amid != Some(moment)
+                {
                     slot.is_blocked = true;
                     slot.read = place;
                     if mode == Mode::Live {
@@ -158,5 +163,6 @@ fn take(
         let id = MessageId { partition, position: place.position, row: place.row };
         let (source, key) = (Arc::clone(source), Arc::clone(name));
         slot.scratch.push(Outgoing { id, source, key, item, at_ms, datum });
+        slot.amid = Some((place.position, rows.devices()[row], at_ms));
     }
 }

@@ -125,14 +125,7 @@ impl Sender {
     }
 
     fn take_batch(&self, waiting: &mut VecDeque<Outgoing>) -> Vec<Outgoing> {
-        let (mut bytes, mut count) = (0, 0);
-        for value in waiting.iter().take(self.batch.values) {
-            bytes += value.wire_bytes();
-            if count > 0 && bytes > self.batch.bytes {
-                break;
-            }
-            count += 1;
-        }
+        let count = batch_of(waiting, self.batch);
         waiting.drain(..count).collect()
     }
 
@@ -259,6 +252,28 @@ impl Sender {
     }
 }
 
+/// How many of the values make the next batch: as many as its limits allow, and
+/// none of a message of which the rest would go with the next.
+fn batch_of(waiting: &VecDeque<Outgoing>, limits: BatchLimits) -> usize {
+    let (mut bytes, mut count) = (0, 0);
+    for value in waiting.iter().take(limits.values) {
+        bytes += value.wire_bytes();
+        if count > 0 && bytes > limits.bytes {
+            break;
+        }
+        count += 1;
+    }
+    let is_amid = |place: usize| {
+        let (before, here) = (&waiting[place - 1], waiting.get(place));
+        here.is_some_and(|here| {
+            (before.source.device, before.at_ms) == (here.source.device, here.at_ms)
+        })
+    };
+    // One that is larger than a batch is cut all the same.
+    let whole = (1..=count).rev().find(|place| !is_amid(*place));
+    whole.unwrap_or(count)
+}
+
 impl Resolution {
     fn dead(value: &Outgoing, reason: String, at_ms: i64) -> Self {
         let kept = KeptValue::of(value);
@@ -268,5 +283,42 @@ impl Resolution {
             reason,
             value,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of messages of so many each.
+    fn waiting(messages: &[usize]) -> VecDeque<Outgoing> {
+        let messages = (0..).zip(messages);
+        let of = |(at_ms, values): (i64, &usize)| {
+            (0..*values).map(move |_| Outgoing { at_ms, ..Outgoing::for_test_of_connection() })
+        };
+        messages.flat_map(of).collect()
+    }
+
+    #[test]
+    fn a_batch_ends_between_messages_unless_one_is_larger_than_it() {
+        let limits = |values, bytes| BatchLimits { values, bytes, linger_ms: 0 };
+        let (one, all) = (Outgoing::for_test_of_connection().wire_bytes(), usize::MAX);
+        for (messages, values, bytes, expected) in [
+            (&[10, 10, 10][..], 25, all, 20),
+            (&[10, 10], 25, all, 20),
+            (&[10, 10], 20, all, 20),
+            (&[10, 10], 19, all, 10),
+            (&[30, 10], 25, all, 25),
+            (&[1, 30], 25, all, 1),
+            (&[3, 3, 3], 9, 7 * one, 6),
+            (&[1], 9, 1, 1),
+            (&[], 9, all, 0),
+        ] {
+            assert_eq!(
+                batch_of(&waiting(messages), limits(values, bytes)),
+                expected,
+                "{messages:?}"
+            );
+        }
     }
 }

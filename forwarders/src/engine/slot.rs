@@ -27,6 +27,8 @@ pub(super) struct Slot {
     pub queue: mpsc::Sender<Queued>,
     /// Values of the record in hand.
     pub scratch: Vec<Outgoing>,
+    /// Record, device and time of the last value that was queued.
+    pub amid: Option<(Position, u64, i64)>,
     /// Its queue was full in the record in hand.
     pub is_blocked: bool,
     pub letters: Vec<NewDeadLetter>,
@@ -52,6 +54,7 @@ impl Slot {
             by_key,
             queue,
             scratch: Vec::new(),
+            amid: None,
             is_blocked: false,
             letters: Vec::new(),
             expired,
@@ -76,6 +79,7 @@ impl Slot {
         self.by_key = spec.by_key.iter().map(|(key, item)| (keys.id(key), *item)).collect();
         (self.spec, self.epoch, self.queue) = (spec, epoch, queue);
         self.scratch.clear();
+        self.amid = None;
     }
 
     /// The first row that it has not dealt with.
@@ -84,7 +88,7 @@ impl Slot {
         self.lane.place(read)
     }
 
-    /// Whether nothing more may be queued.
+    /// Whether nothing more may be queued, but for the rest of a message.
     pub fn is_full(&self, values: usize, bytes: usize) -> bool {
         self.lane.outstanding() >= values || self.lane.bytes() >= bytes
     }

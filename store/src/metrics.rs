@@ -72,16 +72,6 @@ pub const HISTORY_CACHE_BYTES: &str = "baken_history_cache_bytes";
 pub const HISTORY_CACHE_LIMIT_BYTES: &str = "baken_history_cache_limit_bytes";
 pub const HISTORY_CACHE_MISSES: &str = "baken_history_cache_misses_total";
 
-/// Transactions that brought readings into PostgreSQL, how long they took, and
-/// the rows that they copied.
-pub const HISTORY_COMMITS: &str = "baken_history_commits_total";
-pub const HISTORY_COMMIT_SECONDS: &str = "baken_history_commit_seconds";
-pub const HISTORY_COPIED_ROWS: &str = "baken_history_copied_rows_total";
-/// Transactions that met a reading which was there already, and went another way.
-pub const HISTORY_CONFLICTS: &str = "baken_history_conflicts_total";
-/// Rows of a partition at which its recorder waits for PostgreSQL.
-pub const HISTORY_GATHERED_LIMIT_ROWS: &str = "baken_history_gathered_limit_rows";
-
 /// Transactions of forwarders' progress that were made durable.
 pub const FORWARDERS_COMMITS: &str = "baken_forwarders_commits_total";
 /// How long a transaction took, its fsync included.

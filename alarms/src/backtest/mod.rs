@@ -204,7 +204,7 @@ pub async fn backtest(
         let Plan { devices, units, locations, .. } = plan;
         let (from, to) = (shared.warm_up_from, shared.to);
         let count = devices.len() as u64;
-        let view = history.view(ScanQuery { devices, from, to })?;
+        let view = history.view(ScanQuery { devices, from, to });
         let gathered = run_units(&shared, &view, &units, options, &control_of_run)?;
         Ok::<_, BacktestError>((gathered, count, locations))
     };

@@ -10,7 +10,7 @@ use crate::SqlError;
 /// Why a call of the history failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    #[error("the history's database: {0}")]
+    #[error("the history's manifest: {0}")]
     Manifest(#[from] SqlError),
     #[error("cannot {doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: std::io::Error },
@@ -33,9 +33,6 @@ pub enum HistoryError {
     /// Writing it would put readings in twice, or the reader started at a wrong place.
     #[error("record {got} was written already: the history of partition {partition} is at {next}")]
     Position { partition: PartitionId, got: Position, next: Position },
-    /// It is no longer ours to write.
-    #[error("partition {0} is recorded by another node")]
-    Fenced(PartitionId),
     #[error("partition {0} has as many series as a 32-bit number can count")]
     SeriesLimit(PartitionId),
     #[error("the cursor is not one that this query gave out")]

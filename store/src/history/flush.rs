@@ -229,15 +229,3 @@ pub(super) fn wait_durable(partition: &Partition, target: Position) -> Result<()
     }
     Ok(())
 }
-
-/// Brings all that is in memory into files, and waits for it.
-pub(super) fn all(shared: &Shared) -> Result<(), HistoryError> {
-    for partition in &shared.partitions {
-        freeze_if_due(shared, partition, true);
-    }
-    shared.want_flush();
-    shared.partitions.iter().try_for_each(|partition| {
-        let target = partition.state().frozen.back().map(|frozen| frozen.next);
-        target.map_or(Ok(()), |target| wait_durable(partition, target))
-    })
-}

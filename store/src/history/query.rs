@@ -121,12 +121,12 @@ pub(super) fn range(
 
 /// The cursor names the last reading given out, so it needs no state here and
 /// what arrives meanwhile can't shift it.
-pub(super) fn cursor(last: TimestampMs, order: Order) -> String {
+fn cursor(last: TimestampMs, order: Order) -> String {
     let letter = if order == Order::Ascending { 'a' } else { 'd' };
     format!("1{letter}{:x}", last.0.cast_unsigned())
 }
 
-pub(super) fn parse_cursor(text: &str, order: Order) -> Result<i64, HistoryError> {
+fn parse_cursor(text: &str, order: Order) -> Result<i64, HistoryError> {
     let letter = if order == Order::Ascending { "1a" } else { "1d" };
     let digits = text.strip_prefix(letter).ok_or(HistoryError::Cursor)?;
     let bits = u64::from_str_radix(digits, 16).map_err(|_| HistoryError::Cursor)?;
@@ -175,11 +175,11 @@ pub(super) fn aggregate(
     Ok(buckets)
 }
 
-pub(super) fn clamp(time: i128) -> i64 {
+fn clamp(time: i128) -> i64 {
     i64::try_from(time).unwrap_or(if time < 0 { i64::MIN } else { i64::MAX })
 }
 
-pub(super) fn bucket_width(query: &AggregateQuery, limit: usize) -> Result<i64, HistoryError> {
+fn bucket_width(query: &AggregateQuery, limit: usize) -> Result<i64, HistoryError> {
     let span = i128::from(query.to.0) - i128::from(query.from.0);
     let width = match query.buckets {
         Buckets::WidthMs(width) if width > 0 => i128::from(width),

@@ -50,7 +50,7 @@ pub(super) fn unknown(
         if missing.is_empty() || suggestions.gone.is() {
             break;
         }
-        for key in keys(history, *id) {
+        for key in history.keys(*id) {
             missing.remove(key.as_str());
             if known.len() < MAX_NEAR_KEYS {
                 known.insert(key);
@@ -72,7 +72,7 @@ pub(super) fn unknown(
             (Some(device), key) => {
                 let keys = named.entry(device).or_insert_with(|| {
                     let found = directory.device_by_name(tenant, device);
-                    found.map(|entry| keys(history, DeviceId(entry.id)))
+                    found.map(|entry| history.keys(DeviceId(entry.id)))
                 });
                 of_another(device, key, keys.as_deref(), suggestions)
             }
@@ -302,15 +302,6 @@ fn of_operand(path: &str, operand: &Operand, found: &mut Vec<Mention>) {
         }
         Operand::Boolean(_) | Operand::Integer(_) | Operand::Number(_) | Operand::Text(_) => {}
     }
-}
-
-/// What a device has sent. A warning is not worth a failure: where the history
-/// is away there is none.
-fn keys(history: &History, device: DeviceId) -> Vec<String> {
-    history.keys(device).unwrap_or_else(|error| {
-        tracing::warn!(%error, %device, "the keys of a device cannot be looked up");
-        Vec::new()
-    })
 }
 
 #[cfg(test)]

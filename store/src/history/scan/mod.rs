@@ -21,8 +21,7 @@ use schema::{DeviceId, TimestampMs, Value};
 
 use super::files::FileList;
 use super::memtable::Slice;
-use super::postgres::TableView;
-use super::{History, HistoryError, Kept, SeriesId, Shared};
+use super::{History, HistoryError, SeriesId, Shared};
 
 /// The most series of one scan, because at least a page of each may be in
 /// memory: with pages of 4,096 rows that is 768 MiB at worst.
@@ -65,13 +64,7 @@ pub struct ScanGroup<'a, K> {
 #[derive(Debug)]
 pub struct HistoryView<K> {
     devices: Vec<ScanDevice<K>>,
-    seen: View,
-}
-
-#[derive(Debug)]
-enum View {
-    Files(Seen),
-    Table(TableView),
+    seen: Seen,
 }
 
 /// What a view sees, whatever its keys are called.
@@ -99,32 +92,15 @@ struct ViewSeries {
 }
 
 impl History {
-    /// Fixes what scans of these devices see; in PostgreSQL each scan has a moment
-    /// of its own. Call it away from the runtime's threads: it holds locks or
-    /// reads from the database.
-    ///
-    /// # Errors
-    /// PostgreSQL's.
-    pub fn view<K>(&self, query: ScanQuery<K>) -> Result<HistoryView<K>, HistoryError> {
+    /// Fixes what scans of these devices see. It does no IO and holds each
+    /// partition's lock for as long as it takes to look the series up, so call
+    /// it away from the runtime's threads.
+    #[must_use]
+    pub fn view<K>(&self, query: ScanQuery<K>) -> HistoryView<K> {
         let ScanQuery { devices, from, to } = query;
-        let seen = match &self.kept {
-            Kept::Files(shared) => View::Files(Seen::of(shared, &devices, from, to)),
-            Kept::Tables(tables) => View::Table(TableView::new(tables, &devices, (from, to))?),
-        };
-        Ok(HistoryView { devices, seen })
-    }
-}
-
-impl Seen {
-    fn of<K>(
-        shared: &Arc<Shared>,
-        devices: &[ScanDevice<K>],
-        from: TimestampMs,
-        to: TimestampMs,
-    ) -> Self {
         let mut series: Vec<Vec<ViewSeries>> = vec![Vec::new(); devices.len()];
         let mut files = Vec::new();
-        for (partition, number) in shared.partitions.iter().zip(0u32..) {
+        for (partition, number) in self.shared.partitions.iter().zip(0u32..) {
             let mut found: HashMap<u32, (usize, u32)> = HashMap::new();
             let state = partition.state();
             for (place, wanted) in devices.iter().enumerate() {
@@ -145,7 +121,7 @@ impl Seen {
                     key,
                     partition: number,
                     id: SeriesId(id),
-                    from: from.0.max(shared.cutoff(tenant)),
+                    from: from.0.max(self.shared.cutoff(tenant)),
                     memory: memory.remove(&id).unwrap_or_default(),
                 });
             }
@@ -153,7 +129,8 @@ impl Seen {
         for of_device in &mut series {
             of_device.sort_by_key(|series| (series.key, series.partition));
         }
-        Self { shared: shared.clone(), series, files, to: to.0 }
+        let seen = Seen { shared: self.shared.clone(), series, files, to: to.0 };
+        HistoryView { devices, seen }
     }
 }
 
@@ -167,10 +144,7 @@ impl<K: Copy> HistoryView<K> {
     /// How many of the keys asked for the device has ever sent.
     #[must_use]
     pub fn series_of(&self, device: usize) -> usize {
-        match &self.seen {
-            View::Files(seen) => seen.series[device].len(),
-            View::Table(view) => view.series_of(device),
-        }
+        self.seen.series[device].len()
     }
 
     /// Gives the readings of some of the devices, named by their places, to
@@ -191,15 +165,11 @@ impl<K: Copy> HistoryView<K> {
         slice_bytes: usize,
         mut visit: impl FnMut(&ScanGroup<'_, K>) -> ControlFlow<()>,
     ) -> Result<(), HistoryError> {
-        let seen = match &self.seen {
-            View::Files(seen) => seen,
-            View::Table(view) => return view.scan(&self.devices, devices, &mut visit),
-        };
-        let count: usize = devices.iter().map(|device| seen.series[*device].len()).sum();
+        let count: usize = devices.iter().map(|device| self.seen.series[*device].len()).sum();
         if count > MAX_SCAN_SERIES {
             return Err(HistoryError::ScanSeries { asked: count, limit: MAX_SCAN_SERIES });
         }
-        let mut slices = slices::Slices::new(seen, devices, slice_bytes);
+        let mut slices = slices::Slices::new(&self.seen, devices, slice_bytes);
         while let Some(slice) = slices.next()? {
             if merge::groups(&slice, &self.devices, devices, &mut visit).is_break() {
                 return Ok(());

@@ -129,7 +129,7 @@ async fn a_full_disk_slows_the_writer_and_loses_nothing() {
     let error = history.flush().await.unwrap_err();
     assert!(matches!(error, HistoryError::Background(_)) && error.is_retryable(), "{error}");
     assert!(error.to_string().starts_with("cannot write"), "{error}");
-    assert!(history.files().metrics.failures.with_label_values(&["flush"]).get() > 0);
+    assert!(history.shared.metrics.failures.with_label_values(&["flush"]).get() > 0);
     assert_eq!(history.durable_position(PartitionId(0)), Position(0));
     assert_eq!(times(&history, 100, "t").await, (0..72).collect::<Vec<i64>>());
     budget.store(i64::MAX / 2, Ordering::Relaxed);

@@ -18,16 +18,6 @@ use schema::{
 
 use super::*;
 
-impl History {
-    /// What an embedded history is made of.
-    fn files(&self) -> &Shared {
-        match &self.kept {
-            Kept::Files(shared) => shared,
-            Kept::Tables(_) => panic!("it is kept in tables"),
-        }
-    }
-}
-
 /// Limits so small that a few rows cross every boundary.
 fn tiny() -> HistoryOptions {
     HistoryOptions {

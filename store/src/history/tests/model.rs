@@ -352,7 +352,7 @@ impl Trial {
             .collect();
         assert_eq!(found, expected);
         let keys: Vec<String> = expected.iter().map(|reading| reading.key.clone()).collect();
-        assert_eq!(self.history.keys(DeviceId(device)).unwrap(), keys);
+        assert_eq!(self.history.keys(DeviceId(device)), keys);
         let some = self.history.latest(DeviceId(device), Some(vec![name(1), "no".to_owned()]));
         let only: Vec<Reading> =
             expected.into_iter().filter(|reading| reading.key == name(1)).collect();
@@ -367,8 +367,8 @@ impl Trial {
             keys.iter().zip(0u32..).map(|(key, place)| (name(*key).into(), place)).collect();
         let of = |device: &u64| ScanDevice { device: DeviceId(*device), keys: names.clone() };
         let (from, to) = (TimestampMs(span.0), TimestampMs(span.1));
-        let query = ScanQuery { devices: devices.iter().map(of).collect(), from, to };
-        let view = self.history.view(query).unwrap();
+        let view =
+            self.history.view(ScanQuery { devices: devices.iter().map(of).collect(), from, to });
         let mut expected: BTreeMap<(i64, usize), Vec<(u32, ReadingValue)>> = BTreeMap::new();
         for (place, device) in devices.iter().enumerate() {
             for (number, key) in (0u32..).zip(&keys) {

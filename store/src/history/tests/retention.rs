@@ -27,7 +27,7 @@ async fn each_tenant_has_its_own_retention_and_whole_files_go() {
     assert_eq!(times(&history, 200, "t").await.len(), 10);
     history.compact().await.unwrap();
     let stored = |tenant: u64| {
-        let state = history.files().partitions[0].state();
+        let state = history.shared.partitions[0].state();
         let of = |file: &&Arc<files::FileEntry>| file.record.tenants.contains(&TenantId(tenant));
         state.files.iter().filter(of).count()
     };

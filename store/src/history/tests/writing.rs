@@ -158,7 +158,7 @@ async fn the_number_of_files_stays_bounded_and_each_reading_is_stored_once() {
         history.flush().await.unwrap();
         history.compact().await.unwrap();
     }
-    let files = history.files().partitions[0].state().files.clone();
+    let files = history.shared.partitions[0].state().files.clone();
     let stored: u64 = files.iter().filter(|f| f.record.max_ms < 900).map(|f| f.record.rows).sum();
     assert_eq!(stored, 61);
     let page = history.range(all(100, "t")).await.unwrap();

@@ -89,7 +89,7 @@ impl Node {
         let (forwarders, troubles) =
             crate::forwarding::start(&config, &secret, &journal, &store, &registry).await?;
         let submitter = Submitter::start(&journal, &config.journal.batch_options(), &registry)?;
-        let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry)?);
+        let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry).await?);
         let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
         let notifier =
             notifications::start(&config.notifications, &store, &secret, &alarms, &registry)
@@ -219,7 +219,7 @@ async fn bind(config: &ApiConfig) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on api.listen = {}", config.listen))
 }
 
-pub(crate) fn start_recorder(
+pub(crate) async fn start_recorder(
     config: &Config,
     journal: &Journal,
     store: &Store,
@@ -227,6 +227,7 @@ pub(crate) fn start_recorder(
 ) -> anyhow::Result<Recorder> {
     let options = config.history.recorder_options();
     Recorder::start(journal, store.history(), store.attributes(), &options, registry)
+        .await
         .context("cannot start the recorder")
 }
 

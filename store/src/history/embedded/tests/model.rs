@@ -218,7 +218,7 @@ impl Trial {
             }
             Op::Latest { device } => self.check_latest(device).await,
             Op::Scan { devices, keys, from, to, slice_bytes } => {
-                self.check_scan(&devices, keys, (from, to), slice_bytes);
+                self.check_scan(&devices, keys, (from, to), slice_bytes).await;
             }
         }
     }
@@ -361,14 +361,14 @@ impl Trial {
 
     /// `keys` is a mask. A view is left open over what comes next, as the files
     /// of a long scan are.
-    fn check_scan(&self, devices: &[u64], keys: u8, span: (i64, i64), slice_bytes: usize) {
+    async fn check_scan(&self, devices: &[u64], keys: u8, span: (i64, i64), slice_bytes: usize) {
         let keys: Vec<u8> = (0..3).filter(|key| keys & (1 << key) != 0).collect();
         let names: Arc<[(Arc<str>, u32)]> =
             keys.iter().zip(0u32..).map(|(key, place)| (name(*key).into(), place)).collect();
         let of = |device: &u64| ScanDevice { device: DeviceId(*device), keys: names.clone() };
         let (from, to) = (TimestampMs(span.0), TimestampMs(span.1));
-        let view =
-            self.history.view(ScanQuery { devices: devices.iter().map(of).collect(), from, to });
+        let query = ScanQuery { devices: devices.iter().map(of).collect(), from, to };
+        let view = self.history.view(query).await.unwrap();
         let mut expected: BTreeMap<(i64, usize), Vec<(u32, ReadingValue)>> = BTreeMap::new();
         for (place, device) in devices.iter().enumerate() {
             for (number, key) in (0u32..).zip(&keys) {
@@ -386,7 +386,7 @@ impl Trial {
     }
 
     async fn check_all(&self) {
-        self.check_scan(&[100, 101, 102, 103], 7, (i64::MIN, i64::MAX), 64);
+        self.check_scan(&[100, 101, 102, 103], 7, (i64::MIN, i64::MAX), 64).await;
         for device in 100..104 {
             self.check_latest(device).await;
             for key in 0..3 {

@@ -6,4 +6,6 @@ mod attributes;
 mod audit;
 mod directory;
 mod directory_model;
+mod history;
+mod postgres;
 mod told;

@@ -252,16 +252,18 @@ impl PostgresHistory {
         let mut targets = Vec::new();
         for partition in &self.shared.partitions {
             let mut state = partition.state();
-            if !state.is_idle() && state.ended.is_none() {
+            if state.durable < state.next {
                 state.is_wanted = true;
                 targets.push((partition, state.next));
             }
         }
         self.shared.gathered.notify_one();
+        let mut result = Ok(());
         for (partition, target) in targets {
-            self.reached(partition, target).await?;
+            let reached = self.reached(partition, target).await;
+            result = result.and(reached);
         }
-        Ok(())
+        result
     }
 
     /// See [`super::History::settled`].

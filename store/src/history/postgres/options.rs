@@ -53,11 +53,11 @@ pub struct PostgresHistoryOptions {
 impl Default for PostgresHistoryOptions {
     fn default() -> Self {
         Self {
-            batch_rows: 50_000,
+            batch_rows: 25_000,
             batch_bytes: 8 << 20,
             batch_age_ms: 150,
             position_age_ms: 1_000,
-            group_rows: 50_000,
+            group_rows: 25_000,
             write_connections: 3,
             read_connections: 8,
             retry_min_ms: 50,

@@ -36,10 +36,6 @@ impl Batch {
         self.rows.bytes() + size_of::<Slot>() * self.slots.len()
     }
 
-    fn is_empty(&self) -> bool {
-        self.from == self.next
-    }
-
     fn is_full(&self, options: &PostgresHistoryOptions) -> bool {
         self.rows.len() >= options.batch_rows.max(1) || self.bytes() >= options.batch_bytes.max(1)
     }
@@ -252,11 +248,6 @@ impl State {
         self.next = next;
         self.gathered.next = next;
         self.gathered.since.get_or_insert_with(Instant::now);
-    }
-
-    /// True where all that was written is committed.
-    pub fn is_idle(&self) -> bool {
-        !self.is_committing && self.gathered.is_empty()
     }
 
     /// `None` if there is no number for a new series.

@@ -147,6 +147,7 @@ fn postgres_options() -> PostgresHistoryOptions {
         group_rows: 12,
         retry_min_ms: 1,
         retry_max_ms: 200,
+        chunk_ms: 7 * store::history::DAY_MS,
         max_spans: 8,
         expire_rows: 3,
         read_connections: 2,

@@ -48,7 +48,7 @@ fn main() {
     let site = runtime.block_on(site(&store));
     let steps = READINGS / (LOCATIONS * DEVICES * KEYS.len() as i64);
     let started = Instant::now();
-    write(&store, &site, steps);
+    runtime.block_on(write(&store, &site, steps));
     runtime.block_on(store.history().flush()).expect("a disk with room");
     runtime.block_on(store.history().compact()).expect("whole files");
     line(&format!("{READINGS} readings written in {:.0} s", started.elapsed().as_secs_f64()));
@@ -127,10 +127,11 @@ async fn site(store: &Store) -> Site {
     Site { tenant, locations }
 }
 
-fn write(store: &Store, site: &Site, steps: i64) {
-    let mut writers: Vec<_> = (0..PARTITIONS)
-        .map(|partition| store.history().writer(PartitionId(partition)).expect("the only writer"))
-        .collect();
+async fn write(store: &Store, site: &Site, steps: i64) {
+    let mut writers = Vec::new();
+    for partition in (0..PARTITIONS).map(PartitionId) {
+        writers.push(store.history().writer(partition).await.expect("the only writer"));
+    }
     let mut next = vec![0u64; writers.len()];
     for first in (0..steps).step_by(usize::try_from(STEPS_A_RECORD).expect("a small number")) {
         for (location, router, devices) in &site.locations {

@@ -90,7 +90,7 @@ impl Node {
         let (forwarders, troubles) =
             crate::forwarding::start(&config, &secret, &journal, &store, &registry).await?;
         let submitter = Submitter::start(&journal, &config.journal.batch_options(), &registry)?;
-        let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry)?);
+        let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry).await?);
         let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
         let notifier =
             notifications::start(&config.notifications, &store, &secret, &alarms, &registry)
@@ -220,7 +220,7 @@ async fn bind(config: &ApiConfig) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on api.listen = {}", config.listen))
 }
 
-pub(crate) fn start_recorder(
+pub(crate) async fn start_recorder(
     config: &Config,
     journal: &Journal,
     store: &Store,
@@ -228,6 +228,7 @@ pub(crate) fn start_recorder(
 ) -> anyhow::Result<Recorder> {
     let options = config.history.recorder_options();
     Recorder::start(journal, store.history(), store.attributes(), &options, registry)
+        .await
         .context("cannot start the recorder")
 }
 
@@ -318,7 +319,6 @@ pub(crate) async fn open_store(
     config: &Config,
     registry: &Registry,
 ) -> anyhow::Result<Store> {
-    let history = config.history.options();
     let registry = registry.clone();
     if config.store.url.is_set() {
         let password = match &config.store.password_file {
@@ -326,9 +326,11 @@ pub(crate) async fn open_store(
             file => first_line("store.password_file", file)?,
         };
         let postgres = config.store.postgres_options(&password)?;
-        let open = move || Store::open_postgres(&postgres, partitions, history, &registry);
-        return spawn_blocking(open).await?.context("cannot open the store in PostgreSQL");
+        let history = config.history.postgres_options();
+        let opened = Store::open_postgres(&postgres, partitions, &history, &registry).await;
+        return opened.context("cannot open the store in PostgreSQL");
     }
+    let history = config.history.options();
     let options = StoreOptions { dir: dir.to_owned(), partitions, history };
     let opened = spawn_blocking(move || Store::open_embedded(options, &registry)).await?;
     opened.context("cannot open the store")

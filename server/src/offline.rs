@@ -50,7 +50,7 @@ impl Offline {
         let partitions = journal.partitions();
         let store = node::open_store(&store_dir, partitions, config, &registry).await?;
         let upkeep = Upkeep::start(&store);
-        let recorder = node::start_recorder(config, &journal, &store, &registry)?;
+        let recorder = node::start_recorder(config, &journal, &store, &registry).await?;
         let offline = Self { store, journal, recorder, upkeep, folder };
         offline.catch_up().await?;
         Ok(offline)
@@ -64,6 +64,7 @@ impl Offline {
                 anyhow::bail!("the journal can't be carried into the history: {stopped}");
             }
             if status.iter().all(|status| status.behind == 0) {
+                self.store.history().settled().await;
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;

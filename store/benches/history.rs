@@ -79,7 +79,7 @@ fn write(series: u64, records: &[RecordRows], line: &mut impl FnMut(String)) -> 
     let options =
         HistoryOptions { background_compaction: false, fanout: 4, ..HistoryOptions::default() };
     let history = History::open(dir.path(), 1, options, &Registry::new()).expect("an empty folder");
-    let mut writer = history.writer(PartitionId(0)).expect("the only writer");
+    let mut writer = runtime.block_on(history.writer(PartitionId(0))).expect("the only writer");
     let (started, cpu) = (Instant::now(), cpu_seconds());
     let (thread_cpu, blocked) = write_all(&mut writer, records);
     runtime.block_on(history.flush()).expect("a disk with room");

@@ -36,7 +36,7 @@ pub use directory::{
     Page as DirectoryPage,
 };
 pub use forwarders::ForwarderStore;
-pub use history::{History, HistoryOptions};
+pub use history::{History, HistoryOptions, PostgresHistoryOptions};
 pub use sql::{PostgresOptions, PostgresUrlError, SqlError};
 
 /// Where the store is and how its parts are kept.
@@ -103,28 +103,25 @@ impl Store {
         Ok(Self { parts: Arc::new(parts) })
     }
 
-    /// Opens the store in PostgreSQL. A node that has it open already ends
-    /// recording and evaluating: the partitions are this one's from now on.
-    /// Blocks; on a thread of a tokio runtime.
+    /// Opens the store in PostgreSQL, which several nodes may have open.
     ///
     /// # Errors
     /// [`OpenError`] names the part that would not open, and why.
-    pub fn open_postgres(
+    pub async fn open_postgres(
         postgres: &PostgresOptions,
         partitions: u16,
-        history: HistoryOptions,
+        history: &PostgresHistoryOptions,
         registry: &Registry,
     ) -> Result<Self, OpenError> {
-        let directory =
-            Directory::open_postgres(postgres, registry).map_err(OpenError::Directory)?;
-        let limits = attributes::AttributeLimits::default();
-        let attributes = Attributes::open_postgres(postgres, partitions, limits, registry)
-            .map_err(OpenError::Attributes)?;
-        let history = History::open_postgres(postgres, partitions, history, registry)
-            .map_err(OpenError::History)?;
-        let alarms = AlarmStore::open_postgres(postgres, registry).map_err(OpenError::Alarms)?;
-        let forwarders =
-            ForwarderStore::open_postgres(postgres, registry).map_err(OpenError::Forwarders)?;
+        let (options, registry_of_parts) = (postgres.clone(), registry.clone());
+        let open = move || open_parts(&options, partitions, &registry_of_parts);
+        let opened = tokio::task::spawn_blocking(open).await;
+        let (directory, attributes, alarms, forwarders) = match opened {
+            Ok(opened) => opened?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let history = History::open_postgres(postgres, partitions, history, registry).await;
+        let history = history.map_err(OpenError::History)?;
         let parts = Parts { directory, attributes, history, alarms, forwarders };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -163,4 +160,20 @@ impl Store {
         self.parts.attributes.close().await;
         self.parts.directory.close().await;
     }
+}
+
+/// The parts whose statements block.
+fn open_parts(
+    postgres: &PostgresOptions,
+    partitions: u16,
+    registry: &Registry,
+) -> Result<(Directory, Attributes, AlarmStore, ForwarderStore), OpenError> {
+    let directory = Directory::open_postgres(postgres, registry).map_err(OpenError::Directory)?;
+    let limits = attributes::AttributeLimits::default();
+    let attributes = Attributes::open_postgres(postgres, partitions, limits, registry)
+        .map_err(OpenError::Attributes)?;
+    let alarms = AlarmStore::open_postgres(postgres, registry).map_err(OpenError::Alarms)?;
+    let forwarders =
+        ForwarderStore::open_postgres(postgres, registry).map_err(OpenError::Forwarders)?;
+    Ok((directory, attributes, alarms, forwarders))
 }

@@ -72,6 +72,35 @@ pub const HISTORY_CACHE_BYTES: &str = "baken_history_cache_bytes";
 pub const HISTORY_CACHE_LIMIT_BYTES: &str = "baken_history_cache_limit_bytes";
 pub const HISTORY_CACHE_MISSES: &str = "baken_history_cache_misses_total";
 
+/// Rows that were brought into PostgreSQL, by `way`: `copy` straight into their
+/// table, `replace` in the place of what may be there, `odd` of odd times.
+pub const HISTORY_COPIED_ROWS: &str = "baken_history_copied_rows_total";
+/// Their bytes as they were sent.
+pub const HISTORY_COPIED_BYTES: &str = "baken_history_copied_bytes_total";
+/// Transactions of readings that PostgreSQL has made durable.
+pub const HISTORY_COMMITS: &str = "baken_history_commits_total";
+/// How long one took, from when its readings were due, attempts that failed included.
+pub const HISTORY_COMMIT_SECONDS: &str = "baken_history_commit_seconds";
+/// Attempts that failed and were made again.
+pub const HISTORY_RETRIES: &str = "baken_history_retries_total";
+/// Transactions that met a reading that was there already.
+pub const HISTORY_CONFLICTS: &str = "baken_history_conflicts_total";
+/// Writers that were ended because another has taken their partition over.
+pub const HISTORY_FENCED: &str = "baken_history_fenced_writers_total";
+/// Batches and rows on their way to PostgreSQL, and how many may be: what is
+/// beyond is gathered, up to a batch for each partition, and then writers wait.
+pub const HISTORY_IN_FLIGHT_BATCHES: &str = "baken_history_in_flight_batches";
+pub const HISTORY_IN_FLIGHT_ROWS: &str = "baken_history_in_flight_rows";
+pub const HISTORY_IN_FLIGHT_LIMIT_ROWS: &str = "baken_history_in_flight_limit_rows";
+/// Rows that a partition gathers before its writer waits.
+pub const HISTORY_BATCH_LIMIT_ROWS: &str = "baken_history_batch_limit_rows";
+/// Spans of time that PostgreSQL has tables or chunks for, and their limit.
+pub const HISTORY_SPANS: &str = "baken_history_spans";
+pub const HISTORY_SPANS_LIMIT: &str = "baken_history_spans_limit";
+/// Questions that PostgreSQL is asked at the same time, and how many may be.
+pub const HISTORY_QUESTIONS: &str = "baken_history_questions";
+pub const HISTORY_QUESTIONS_LIMIT: &str = "baken_history_questions_limit";
+
 /// Transactions of forwarders' progress that were made durable.
 pub const FORWARDERS_COMMITS: &str = "baken_forwarders_commits_total";
 /// How long a transaction took, its fsync included.

@@ -198,13 +198,12 @@ pub async fn backtest(
     let locations = query.locations.clone();
     let plan = plan::plan(store, query.tenant, locations, looks.clone(), names, control).await?;
     control.set_series(plan.series);
-    let (history, shared, control_of_run) =
-        (store.history().clone(), course.clone(), control.clone());
+    let Plan { devices, units, locations, .. } = plan;
+    let (from, to) = (course.warm_up_from, course.to);
+    let count = devices.len() as u64;
+    let view = store.history().view(ScanQuery { devices, from, to }).await?;
+    let (shared, control_of_run) = (course.clone(), control.clone());
     let work = move || {
-        let Plan { devices, units, locations, .. } = plan;
-        let (from, to) = (shared.warm_up_from, shared.to);
-        let count = devices.len() as u64;
-        let view = history.view(ScanQuery { devices, from, to });
         let gathered = run_units(&shared, &view, &units, options, &control_of_run)?;
         Ok::<_, BacktestError>((gathered, count, locations))
     };

@@ -79,8 +79,8 @@ struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    fn new(node: &'a Node, place: &'a Place) -> Self {
-        let writer = node.store.history().writer(place.partition()).unwrap();
+    async fn new(node: &'a Node, place: &'a Place) -> Self {
+        let writer = node.store.history().writer(place.partition()).await.unwrap();
         Self { node, place, writer, next: 0 }
     }
 
@@ -170,7 +170,7 @@ async fn a_backtest_gives_the_alarms_that_were_raised() {
     let saved = node.workers.commands();
     let saved = saved.save_profile(place.tenant, None, None, PROFILE.to_owned(), "eva").await;
     let saved = saved.unwrap().profile;
-    let mut feed = Feed::new(&node, &place);
+    let mut feed = Feed::new(&node, &place).await;
     let messages = hours(&mut random, 3);
     for part in messages.chunks(7) {
         feed.send(part).await;
@@ -208,7 +208,7 @@ async fn a_draft_is_tried_before_it_is_saved_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path(), &AlarmOptions::default());
     let place = node.place(2).await;
-    let mut feed = Feed::new(&node, &place);
+    let mut feed = Feed::new(&node, &place).await;
     feed.send(&[(0, 0, Some(90.0), None), (1, 0, Some(50.0), None)]).await;
     feed.send(&[(0, 60_000, Some(96.0), None), (0, 120_000, Some(70.0), None)]).await;
     feed.send(&[(0, 180_000, Some(90.0), None)]).await;
@@ -248,7 +248,7 @@ async fn a_draft_is_tried_on_its_location_groups_only() {
     let mut location = directory.location(place.location).unwrap().body.clone();
     location.groups = vec!["Coast".to_owned()];
     directory.update(place.location.0, None, DocumentBody::Location(location)).await.unwrap();
-    let mut feed = Feed::new(&node, &place);
+    let mut feed = Feed::new(&node, &place).await;
     feed.send(&[(0, 0, Some(90.0), None), (1, 0, Some(96.0), None)]).await;
     node.settle().await;
     for (groups, hot) in [("\"Coast\", \"North\"", 2), ("\"North\"", 0)] {
@@ -269,7 +269,7 @@ async fn readings_that_came_late_are_seen_in_order_by_a_backtest_only() {
     let commands = node.workers.commands();
     let saved = commands.save_profile(place.tenant, None, None, PROFILE.to_owned(), "eva");
     let saved = saved.await.unwrap().profile;
-    let mut feed = Feed::new(&node, &place);
+    let mut feed = Feed::new(&node, &place).await;
     feed.send(&[(0, 0, Some(50.0), None), (0, 60_000, Some(51.0), None)]).await;
     // Older than what is evaluated by now: stored, not evaluated.
     feed.send(&[(0, 30_000, Some(90.0), None)]).await;
@@ -306,7 +306,7 @@ async fn jobs_are_bounded_cancelled_and_kept_for_a_while() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path(), &AlarmOptions::default());
     let place = node.place(2).await;
-    let mut feed = Feed::new(&node, &place);
+    let mut feed = Feed::new(&node, &place).await;
     feed.send(&[(0, 0, Some(90.0), None)]).await;
     let rendered = Arc::new(AtomicUsize::new(0));
     let counter = rendered.clone();

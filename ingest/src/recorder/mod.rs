@@ -95,7 +95,7 @@ impl Recorder {
     /// # Errors
     /// [`StartError`]; nothing runs then. A partition that can't be read is no
     /// such error: it stands in [`Recorder::status`] as stopped.
-    pub fn start(
+    pub async fn start(
         journal: &Journal,
         history: &History,
         attributes: &Attributes,
@@ -110,7 +110,7 @@ impl Recorder {
             let recorder = PartitionRecorder {
                 journal: journal.clone(),
                 partition,
-                writer: history.writer(partition)?,
+                writer: history.writer(partition).await?,
                 history: history.clone(),
                 attributes: attributes.clone(),
                 options: options.clone(),

@@ -32,7 +32,7 @@ struct Node {
 }
 
 impl Node {
-    fn start(dir: &Path, journal: Journal) -> Self {
+    async fn start(dir: &Path, journal: Journal) -> Self {
         let registry = Registry::new();
         let options = StoreOptions {
             dir: dir.join("store"),
@@ -44,6 +44,7 @@ impl Node {
         let options = RecorderOptions { hold_interval_ms: 10, ..RecorderOptions::default() };
         let recorder =
             Recorder::start(&journal, store.history(), store.attributes(), &options, &registry)
+                .await
                 .unwrap();
         Self { journal, store, submitter, recorder, registry }
     }
@@ -134,7 +135,7 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readings_and_attributes_arrive_where_they_belong() {
     let dir = TempDir::new().unwrap();
-    let node = Node::start(dir.path(), open_journal(&dir, 1));
+    let node = Node::start(dir.path(), open_journal(&dir, 1)).await;
     node.take(RecordKind::Readings, r#"{"t":21.5,"on":true,"n":3,"s":"x","j":{"a": 1}}"#).await;
     node.take(RecordKind::ClientAttributes, r#"{"v":"1.2","serial":"A7","limits":[1,2]}"#).await;
     node.take(RecordKind::SharedAttributes, r#"{"interval":5,"mode":"a"}"#).await;
@@ -169,7 +170,7 @@ async fn readings_and_attributes_arrive_where_they_belong() {
 async fn a_restart_goes_on_where_it_was() {
     let dir = TempDir::new().unwrap();
     for round in 0..3 {
-        let node = Node::start(dir.path(), open_journal(&dir, 1));
+        let node = Node::start(dir.path(), open_journal(&dir, 1)).await;
         for turn in 0..10 {
             node.submit_readings(PARTITION, round * 100 + turn * 10, 10).await;
             node.take(
@@ -181,7 +182,7 @@ async fn a_restart_goes_on_where_it_was() {
         // Not caught up: the next round must find what is left.
         node.close().await;
     }
-    let node = Node::start(dir.path(), open_journal(&dir, 1));
+    let node = Node::start(dir.path(), open_journal(&dir, 1)).await;
     node.caught_up().await;
     assert_eq!(node.numbers().await, (0..300).collect::<Vec<_>>());
     assert_eq!(node.attributes(Scope::Client).await, "round=2 turn=9");
@@ -193,7 +194,7 @@ async fn a_restart_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_crash_the_journal_gives_back_what_no_file_holds() {
     let (dir, crashed) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let node = Node::start(dir.path(), open_journal(&dir, 1));
+    let node = Node::start(dir.path(), open_journal(&dir, 1)).await;
     node.submit_readings(PARTITION, 0, 500).await;
     node.caught_up().await;
     node.store.history().flush().await.unwrap();
@@ -206,7 +207,7 @@ async fn after_a_crash_the_journal_gives_back_what_no_file_holds() {
     copy(&dir.path().join("journal"), &crashed.path().join("journal"));
     node.close().await;
 
-    let node = Node::start(crashed.path(), open_journal(&crashed, 1));
+    let node = Node::start(crashed.path(), open_journal(&crashed, 1)).await;
     node.caught_up().await;
     assert_eq!(node.numbers().await, (0..1_000).collect::<Vec<_>>());
     assert_eq!(node.attributes(Scope::Client).await, "a=1");
@@ -226,7 +227,7 @@ async fn retention_keeps_what_is_not_in_files_yet() {
         ..EmbeddedOptions::default()
     };
     let journal = Journal::open_embedded(options, &Registry::new()).unwrap();
-    let node = Node::start(dir.path(), journal);
+    let node = Node::start(dir.path(), journal).await;
     for turn in 0..40 {
         node.submit_readings(PARTITION, turn * 10, 10).await;
     }
@@ -248,7 +249,7 @@ async fn retention_keeps_what_is_not_in_files_yet() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_cannot_be_read_stops_its_partition_loudly_and_no_other() {
     let dir = TempDir::new().unwrap();
-    let node = Node::start(dir.path(), open_journal(&dir, 2));
+    let node = Node::start(dir.path(), open_journal(&dir, 2)).await;
     let (bad, good) = (PartitionId(0), PartitionId(1));
     node.submit_readings(bad, 0, 10).await;
     let garbage = Record {
@@ -280,7 +281,7 @@ async fn a_record_that_cannot_be_read_stops_its_partition_loudly_and_no_other() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_ahead_of_its_journal_stops_loudly() {
     let (dir, fresh) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let node = Node::start(dir.path(), open_journal(&dir, 1));
+    let node = Node::start(dir.path(), open_journal(&dir, 1)).await;
     for turn in 0..3 {
         node.submit_readings(PARTITION, turn, 1).await;
         node.take(RecordKind::ClientAttributes, r#"{"a":1}"#).await;
@@ -288,7 +289,7 @@ async fn a_store_ahead_of_its_journal_stops_loudly() {
     node.caught_up().await;
     node.close().await;
     // The journal was lost and a new one took its place.
-    let node = Node::start(dir.path(), open_journal(&fresh, 1));
+    let node = Node::start(dir.path(), open_journal(&fresh, 1)).await;
     wait_until("the partition stops", || node.recorder.status()[0].stopped.is_some()).await;
     node.close().await;
 }

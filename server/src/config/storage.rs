@@ -7,7 +7,7 @@ use ingest::batch::BatchOptions;
 use ingest::recorder::RecorderOptions;
 use journal::{EmbeddedOptions, KafkaOptions, OpenError, Secret};
 use serde::{Deserialize, Serialize};
-use store::{HistoryOptions, PostgresOptions, PostgresUrlError};
+use store::{HistoryOptions, PostgresHistoryOptions, PostgresOptions, PostgresUrlError};
 use utoipa::ToSchema;
 
 use super::ServiceUrl;
@@ -380,6 +380,18 @@ impl HistoryConfig {
             row_group_rows: files.row_group_rows,
             page_rows: files.page_rows,
             ..HistoryOptions::default()
+        }
+    }
+
+    /// The history in PostgreSQL, as far as the same limits concern it.
+    #[must_use]
+    pub fn postgres_options(&self) -> PostgresHistoryOptions {
+        PostgresHistoryOptions {
+            read_connections: self.concurrent_queries,
+            page_text_bytes: self.page_text_bytes,
+            retry_max_ms: self.retry_ms.max(1),
+            retry_min_ms: self.retry_ms.clamp(1, 50),
+            ..PostgresHistoryOptions::default()
         }
     }
 

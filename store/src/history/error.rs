@@ -12,6 +12,8 @@ use crate::SqlError;
 pub enum HistoryError {
     #[error("the history's manifest: {0}")]
     Manifest(#[from] SqlError),
+    #[error("the history in PostgreSQL: {0}")]
+    Postgres(#[source] SqlError),
     #[error("cannot {doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: std::io::Error },
     /// A file is not what was written. Nothing of it is given out.
@@ -33,6 +35,14 @@ pub enum HistoryError {
     /// Writing it would put readings in twice, or the reader started at a wrong place.
     #[error("record {got} was written already: the history of partition {partition} is at {next}")]
     Position { partition: PartitionId, got: Position, next: Position },
+    /// What this writer had not committed, the other reads from the journal.
+    #[error("another writer has taken the history of partition {0} over")]
+    Fenced(PartitionId),
+    #[error(
+        "the history of partition {partition} in PostgreSQL is at {found}, where this writer has \
+         brought it to {known}: was it restored from a copy?"
+    )]
+    Moved { partition: PartitionId, found: Position, known: Position },
     #[error("partition {0} has as many series as a 32-bit number can count")]
     SeriesLimit(PartitionId),
     #[error("the cursor is not one that this query gave out")]
@@ -50,13 +60,19 @@ pub enum HistoryError {
     Closed,
 }
 
+impl From<tokio_postgres::Error> for HistoryError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error.into())
+    }
+}
+
 impl HistoryError {
     /// True where the same call may succeed later: the disk is full or failing
-    /// for now, or the manifest is busy.
+    /// for now, the manifest is busy, or PostgreSQL is away.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Manifest(error) => error.is_retryable(),
+            Self::Manifest(error) | Self::Postgres(error) => error.is_retryable(),
             Self::Io { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
             Self::Background(error) => error.is_retryable(),
             _ => false,

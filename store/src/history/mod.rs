@@ -1,80 +1,57 @@
-//! The embedded history: typed readings by device, key and time.
+//! The history: typed readings by device, key and time.
 //!
 //! On a reading's way it stands behind the recorder, which reads the journal
-//! and writes each record here. The journal is its write-ahead log: rows go to
-//! a memtable in memory, and from there to Parquet files; the position up to
-//! which they are in files is moved in the same transaction that adds the
-//! files. After a crash the recorder starts again at that position. A re-send
+//! and writes each record here. The journal is its write-ahead log: the position
+//! up to which records are durable here moves in the same transaction as their
+//! readings. After a crash the recorder starts again at that position. A re-send
 //! of the same device, key and time replaces, so it is stored once.
 //!
-//! It never reads the journal, and never gives a shorter answer for a damaged
-//! file: that is an error which names the file.
+//! On one machine it is Parquet files with a manifest ([`EmbeddedHistory`]), in
+//! a cluster tables of PostgreSQL ([`PostgresHistory`]). It never reads the
+//! journal, and never gives a shorter answer for what can't be read.
 
-mod cache;
-mod catalog;
-mod compact;
+mod buckets;
+mod embedded;
 mod error;
-mod file;
-mod files;
-mod flush;
-mod manifest;
-mod memtable;
-mod metrics;
+mod keep;
 mod options;
-mod partition;
-mod plan;
-mod query;
+mod postgres;
 mod reading;
 mod rows;
 mod scan;
-mod shared;
-mod snapshot;
-mod stream;
-
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use prometheus::Registry;
 use schema::{DeviceId, PartitionId, Position, RecordRows, TenantId};
 
+pub use embedded::{EmbeddedHistory, EmbeddedView, EmbeddedWriter};
 pub use error::HistoryError;
 pub use options::{Clock, DAY_MS, DiskBudget, HistoryOptions};
+pub use postgres::{PostgresHistory, PostgresHistoryOptions, PostgresView, PostgresWriter};
 pub use reading::{
     AggregateQuery, Bucket, Buckets, Order, Page, RangeQuery, Reading, ReadingValue, Sample,
 };
-
 pub use scan::{
     DEFAULT_SCAN_BYTES, HistoryView, MAX_SCAN_SERIES, ScanDevice, ScanGroup, ScanQuery,
 };
 
-use catalog::SeriesId;
-use shared::Shared;
+use crate::PostgresOptions;
 
-/// The history of one installation; clones are handles on the same files.
+/// The history of one installation; clones are handles on the same one.
 #[derive(Clone, Debug)]
-pub struct History {
-    shared: Arc<Shared>,
+pub enum History {
+    /// In a folder of this machine.
+    Embedded(EmbeddedHistory),
+    /// In PostgreSQL, which several nodes share.
+    Postgres(PostgresHistory),
 }
 
 /// Takes the records of one partition, in order.
 #[derive(Debug)]
-pub struct HistoryWriter {
-    shared: Arc<Shared>,
-    partition: PartitionId,
-}
-
-/// Tells a query that nobody waits for its answer any more.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+pub enum HistoryWriter {
+    Embedded(EmbeddedWriter),
+    Postgres(PostgresWriter),
 }
 
 impl History {
@@ -88,40 +65,60 @@ impl History {
         options: HistoryOptions,
         registry: &Registry,
     ) -> Result<Self, HistoryError> {
-        Ok(Self { shared: Shared::open(dir, partitions, options, registry)? })
+        EmbeddedHistory::open(dir, partitions, options, registry).map(Self::Embedded)
     }
 
-    /// The partition's writer; there is one at a time.
+    /// Connects to PostgreSQL and brings the schema `baken_history` forward.
+    ///
+    /// # Errors
+    /// [`HistoryError::Postgres`] if it can't be reached or refuses;
+    /// [`HistoryError::Partitions`] if it was made for another number of them.
+    pub async fn open_postgres(
+        server: &PostgresOptions,
+        partitions: u16,
+        options: &PostgresHistoryOptions,
+        registry: &Registry,
+    ) -> Result<Self, HistoryError> {
+        let opened = PostgresHistory::open(server, partitions, options, registry);
+        opened.await.map(Self::Postgres)
+    }
+
+    /// The partition's writer; there is one at a time. In PostgreSQL this claims
+    /// the partition: a former writer, of whichever node, commits nothing more.
     ///
     /// # Errors
     /// [`HistoryError::Partition`] or [`HistoryError::WriterTaken`].
-    pub fn writer(&self, partition: PartitionId) -> Result<HistoryWriter, HistoryError> {
-        let mut state = self.shared.partition(partition)?.state();
-        if std::mem::replace(&mut state.has_writer, true) {
-            return Err(HistoryError::WriterTaken(partition));
+    pub async fn writer(&self, partition: PartitionId) -> Result<HistoryWriter, HistoryError> {
+        match self {
+            Self::Embedded(history) => history.writer(partition).map(HistoryWriter::Embedded),
+            Self::Postgres(history) => history.writer(partition).await.map(HistoryWriter::Postgres),
         }
-        Ok(HistoryWriter { shared: self.shared.clone(), partition })
     }
 
-    /// All records below it are in durable files; the journal must keep the
-    /// rest. A partition that there isn't is at 0.
+    /// All records below it are durable here; the journal must keep the rest.
+    /// A partition that there isn't is at 0.
     #[must_use]
     pub fn durable_position(&self, partition: PartitionId) -> Position {
-        self.shared.partition(partition).map_or(Position(0), |partition| partition.state().durable)
+        match self {
+            Self::Embedded(history) => history.durable_position(partition),
+            Self::Postgres(history) => history.durable_position(partition),
+        }
     }
 
     /// The newest value of each of `keys`, or of every key of the device, in
     /// order of the keys' names. Keys without readings are left out.
     ///
     /// # Errors
-    /// [`HistoryError::Closed`].
+    /// [`HistoryError::Closed`]; [`HistoryError::Postgres`] if it is away.
     pub async fn latest(
         &self,
         device: DeviceId,
         keys: Option<Vec<String>>,
     ) -> Result<Vec<Reading>, HistoryError> {
-        self.ask("latest", move |shared, _| Ok(query::latest(shared, device, keys.as_deref())))
-            .await
+        match self {
+            Self::Embedded(history) => history.latest(device, keys).await,
+            Self::Postgres(history) => history.latest(device, keys).await,
+        }
     }
 
     /// A page of readings.
@@ -130,7 +127,10 @@ impl History {
     /// [`HistoryError::Corrupt`] names a damaged file, [`HistoryError::Cursor`]
     /// a cursor of another question.
     pub async fn range(&self, query: RangeQuery) -> Result<Page, HistoryError> {
-        self.ask("range", move |shared, cancelled| query::range(shared, &query, cancelled)).await
+        match self {
+            Self::Embedded(history) => history.range(query).await,
+            Self::Postgres(history) => history.range(query).await,
+        }
     }
 
     /// Readings reduced to buckets, oldest first; empty ones are left out.
@@ -139,52 +139,81 @@ impl History {
     /// [`HistoryError::Corrupt`] names a damaged file; [`HistoryError::Buckets`]
     /// and [`HistoryError::BucketWidth`] say what can't be asked.
     pub async fn aggregate(&self, query: AggregateQuery) -> Result<Vec<Bucket>, HistoryError> {
-        self.ask("aggregate", move |shared, cancelled| query::aggregate(shared, &query, cancelled))
-            .await
+        match self {
+            Self::Embedded(history) => history.aggregate(query).await,
+            Self::Postgres(history) => history.aggregate(query).await,
+        }
     }
 
     /// The keys that the device has sent, in order of their names.
-    #[must_use]
-    pub fn keys(&self, device: DeviceId) -> Vec<String> {
-        query::keys(&self.shared, device)
+    ///
+    /// # Errors
+    /// [`HistoryError::Postgres`] if it is away.
+    pub async fn keys(&self, device: DeviceId) -> Result<Vec<String>, HistoryError> {
+        match self {
+            Self::Embedded(history) => Ok(history.keys(device)),
+            Self::Postgres(history) => history.keys(device).await,
+        }
+    }
+
+    /// Looks up what scans of these devices see.
+    ///
+    /// # Errors
+    /// [`HistoryError::Postgres`] if it is away.
+    pub async fn view<K: Send + Sync + 'static>(
+        &self,
+        query: ScanQuery<K>,
+    ) -> Result<HistoryView<K>, HistoryError> {
+        match self {
+            Self::Embedded(history) => history.view(query).await.map(HistoryView::Embedded),
+            Self::Postgres(history) => history.view(query).await.map(HistoryView::Postgres),
+        }
     }
 
     /// Readings of the tenant that are older are neither shown nor kept; 0
     /// days keeps them for ever, which is also the default.
     pub fn set_retention(&self, tenant: TenantId, days: u32) {
-        self.shared.set_retention(tenant, days);
-        self.shared.want_compaction();
+        match self {
+            Self::Embedded(history) => history.set_retention(tenant, days),
+            Self::Postgres(history) => history.set_retention(tenant, days),
+        }
     }
 
-    /// Brings all that was written into durable files.
+    /// Makes all that was written durable.
     ///
     /// # Errors
-    /// [`HistoryError::Background`] if a file can't be written; it is tried
-    /// again in the background.
+    /// [`HistoryError::Background`] if it can't be written; it is tried again in
+    /// the background.
     pub async fn flush(&self) -> Result<(), HistoryError> {
-        self.block(|shared| {
-            for partition in &shared.partitions {
-                flush::freeze_if_due(shared, partition, true);
-            }
-            shared.want_flush();
-            shared.partitions.iter().try_for_each(|partition| {
-                let target = partition.state().frozen.back().map(|frozen| frozen.next);
-                target.map_or(Ok(()), |target| flush::wait_durable(partition, target))
-            })
-        })
-        .await
+        match self {
+            Self::Embedded(history) => history.flush().await,
+            Self::Postgres(history) => history.flush().await,
+        }
+    }
+
+    /// Waits until queries see all that was written before the call, or nothing
+    /// more can come of it.
+    pub async fn settled(&self) {
+        match self {
+            // They see it at once.
+            Self::Embedded(_) => {}
+            Self::Postgres(history) => history.settled().await,
+        }
     }
 
     /// Merges files and removes what has expired until all is in order; gives
-    /// the number of merges. The background does the same by and by.
+    /// the number of pieces of work. The background does the same by and by.
     ///
     /// # Errors
-    /// [`HistoryError`] names the file that can't be read or written.
+    /// [`HistoryError`] names what can't be read or written.
     pub async fn compact(&self) -> Result<usize, HistoryError> {
-        self.block(compact::run_all).await
+        match self {
+            Self::Embedded(history) => history.compact().await,
+            Self::Postgres(history) => history.compact().await,
+        }
     }
 
-    /// Flushes and ends the background threads; a failed flush is logged.
+    /// Flushes and ends the background's work; a failed flush is logged.
     /// Without it nothing is lost either: the next start reads the journal from
     /// the durable position.
     pub async fn close(&self) {
@@ -194,48 +223,11 @@ impl History {
         self.halt().await;
     }
 
-    /// Ends the background threads and leaves what is in memory to the journal.
+    /// Ends the background's work and leaves what is in memory to the journal.
     pub async fn halt(&self) {
-        let ended = self.block(|shared| {
-            shared.end();
-            Ok(())
-        });
-        if let Err(error) = ended.await {
-            tracing::warn!(%error, "the history did not end");
-        }
-    }
-
-    /// Runs a query away from the runtime's threads, a few at a time.
-    async fn ask<T: Send + 'static>(
-        &self,
-        kind: &'static str,
-        answer: impl FnOnce(&Shared, &AtomicBool) -> Result<T, HistoryError> + Send + 'static,
-    ) -> Result<T, HistoryError> {
-        let started = Instant::now();
-        let permit = self.shared.queries.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| HistoryError::Closed)?;
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _guard = CancelOnDrop(cancelled.clone());
-        let result = self
-            .block(move |shared| {
-                let _permit = permit;
-                answer(shared, &cancelled)
-            })
-            .await;
-        let seconds = started.elapsed().as_secs_f64();
-        self.shared.metrics.query_seconds.with_label_values(&[kind]).observe(seconds);
-        result
-    }
-
-    async fn block<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Shared) -> Result<T, HistoryError> + Send + 'static,
-    ) -> Result<T, HistoryError> {
-        let shared = self.shared.clone();
-        match tokio::task::spawn_blocking(move || work(&shared)).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(HistoryError::Closed),
+        match self {
+            Self::Embedded(history) => history.halt().await,
+            Self::Postgres(history) => history.halt().await,
         }
     }
 }
@@ -245,46 +237,45 @@ impl HistoryWriter {
     /// that [`HistoryWriter::write`] expects.
     #[must_use]
     pub fn position(&self) -> Position {
-        self.partition().state().next
+        match self {
+            Self::Embedded(writer) => writer.position(),
+            Self::Postgres(writer) => writer.position(),
+        }
     }
 
-    /// Waits until [`HistoryWriter::write`] will not have to wait for a flush.
+    /// Waits until [`HistoryWriter::write`] will not have to wait.
     pub async fn ready(&self) {
-        self.partition().ready(&self.shared.options).await;
+        match self {
+            Self::Embedded(writer) => writer.ready().await,
+            Self::Postgres(writer) => writer.ready().await,
+        }
     }
 
-    /// Takes the rows of one record of readings; queries see them when it
-    /// returns. Records between may be left out. Blocks while as many memtables
-    /// as may wait for their flush do; await [`HistoryWriter::ready`] before it
-    /// on a runtime thread.
+    /// Takes the rows of one record of readings. In a folder queries see them
+    /// when it returns; in PostgreSQL when they are durable. Records between may
+    /// be left out. Blocks while it has no room; await [`HistoryWriter::ready`]
+    /// before it on a runtime thread.
     ///
     /// # Errors
     /// [`HistoryError::Position`] if the record was written already; the rows
-    /// are not taken. [`HistoryError::Closed`] after [`History::close`].
+    /// are not taken. [`HistoryError::Closed`] after [`History::close`],
+    /// [`HistoryError::Fenced`] after another writer's claim.
     pub fn write(&mut self, position: Position, rows: &RecordRows) -> Result<(), HistoryError> {
-        let Shared { options, metrics, .. } = &*self.shared;
-        if self.partition().write(position, rows, options, metrics)? {
-            self.shared.want_flush();
+        match self {
+            Self::Embedded(writer) => writer.write(position, rows),
+            Self::Postgres(writer) => writer.write(position, rows),
         }
-        Ok(())
     }
 
     /// Notes that all records below `next` are of no concern to the history
     /// (attributes), so that its durable position passes them.
     ///
     /// # Errors
-    /// [`HistoryError::Position`] if `next` is behind; [`HistoryError::Closed`].
+    /// As for [`HistoryWriter::write`].
     pub fn advance(&mut self, next: Position) -> Result<(), HistoryError> {
-        self.partition().advance(next)
-    }
-
-    fn partition(&self) -> &partition::Partition {
-        &self.shared.partitions[usize::from(self.partition.0)]
-    }
-}
-
-impl Drop for HistoryWriter {
-    fn drop(&mut self) {
-        self.partition().state().has_writer = false;
+        match self {
+            Self::Embedded(writer) => writer.advance(next),
+            Self::Postgres(writer) => writer.advance(next),
+        }
     }
 }

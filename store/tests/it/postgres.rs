@@ -97,3 +97,13 @@ impl Server {
 fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/test-services"))
 }
+
+/// The number that a question to a database gives.
+pub async fn count(url: &str, sql: &str) -> i64 {
+    let (client, link) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let link = tokio::spawn(link);
+    let found = client.query_one(sql, &[]).await.unwrap().get(0);
+    drop(client);
+    link.await.unwrap().unwrap();
+    found
+}

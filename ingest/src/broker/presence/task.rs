@@ -111,7 +111,7 @@ impl Task {
                 status.position < *end && status.stopped.is_none()
             };
             if !status.iter().zip(&ends).any(behind) {
-                return;
+                return self.history.settled().await;
             }
             sleep(CATCH_UP_PAUSE).await;
         }

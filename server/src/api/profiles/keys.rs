@@ -10,6 +10,7 @@ use schema::{
     AlarmProfile, AppliesTo, Condition, Device, DeviceId, Filter, LocationId, Operand, TenantId,
 };
 use store::{Directory, Entry, GroupQuery, History, ListQuery};
+use tokio::runtime::Handle;
 
 use super::nearest::Suggestions;
 
@@ -50,7 +51,7 @@ pub(super) fn unknown(
         if missing.is_empty() || suggestions.gone.is() {
             break;
         }
-        for key in history.keys(*id) {
+        for key in keys_of(history, *id) {
             missing.remove(key.as_str());
             if known.len() < MAX_NEAR_KEYS {
                 known.insert(key);
@@ -72,7 +73,7 @@ pub(super) fn unknown(
             (Some(device), key) => {
                 let keys = named.entry(device).or_insert_with(|| {
                     let found = directory.device_by_name(tenant, device);
-                    found.map(|entry| history.keys(DeviceId(entry.id)))
+                    found.map(|entry| keys_of(history, DeviceId(entry.id)))
                 });
                 of_another(device, key, keys.as_deref(), suggestions)
             }
@@ -85,6 +86,18 @@ pub(super) fn unknown(
         problems.push(Problem { field: mention.field.clone(), value, message });
     }
     problems
+}
+
+/// The keys of a device; none where the history can't say. Called on a thread
+/// that may block.
+fn keys_of(history: &History, device: DeviceId) -> Vec<String> {
+    match Handle::current().block_on(history.keys(device)) {
+        Ok(keys) => keys,
+        Err(error) => {
+            tracing::warn!(%error, "a profile's keys are not compared with what devices sent");
+            Vec::new()
+        }
+    }
 }
 
 /// A warning for each location group that none of the tenant's locations is in.

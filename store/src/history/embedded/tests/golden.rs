@@ -51,7 +51,7 @@ async fn answers(dir: &Path) -> Vec<(Vec<Reading>, Vec<Vec<Sample>>)> {
 #[tokio::test]
 async fn files_of_version_1_are_read() {
     let (golden, now) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/history/tests/golden/v1");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/history/embedded/tests/golden/v1");
     std::fs::create_dir(golden.path().join("history")).unwrap();
     std::fs::copy(folder.join("history.db"), golden.path().join("history.db")).unwrap();
     for entry in std::fs::read_dir(folder.join("history")).unwrap() {

@@ -20,7 +20,7 @@ use schema::{TenantId, ValueKind};
 use super::checked::CheckedSink;
 use super::{Contents, SCHEMA, SeriesRows, column};
 use crate::history::HistoryError;
-use crate::history::catalog::{Names, SeriesId};
+use crate::history::embedded::catalog::{Names, SeriesId};
 use crate::history::options::{DiskBudget, HistoryOptions};
 use crate::history::rows::{Row, Rows, kind_bit};
 

@@ -3,14 +3,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use schema::{DeviceId, TimestampMs};
+use schema::DeviceId;
 
 use super::HistoryError;
+use super::buckets::{Reducer, bucket_width, cursor, parse_cursor};
 use super::partition::SeriesView;
-use super::reading::{
-    AggregateQuery, Bucket, Buckets, Order, Page, RangeQuery, Reading, ReadingValue,
-};
-use super::rows::{Row, Rows};
+use super::reading::{AggregateQuery, Bucket, Order, Page, RangeQuery, Reading};
+use super::rows::Rows;
 use super::shared::Shared;
 use super::stream::Stream;
 
@@ -119,20 +118,6 @@ pub(super) fn range(
     Ok(page)
 }
 
-/// The cursor names the last reading given out, so it needs no state here and
-/// what arrives meanwhile can't shift it.
-fn cursor(last: TimestampMs, order: Order) -> String {
-    let letter = if order == Order::Ascending { 'a' } else { 'd' };
-    format!("1{letter}{:x}", last.0.cast_unsigned())
-}
-
-fn parse_cursor(text: &str, order: Order) -> Result<i64, HistoryError> {
-    let letter = if order == Order::Ascending { "1a" } else { "1d" };
-    let digits = text.strip_prefix(letter).ok_or(HistoryError::Cursor)?;
-    let bits = u64::from_str_radix(digits, 16).map_err(|_| HistoryError::Cursor)?;
-    Ok(bits.cast_signed())
-}
-
 fn check(cancelled: &AtomicBool) -> Result<(), HistoryError> {
     if cancelled.load(Ordering::Relaxed) { Err(HistoryError::Closed) } else { Ok(()) }
 }
@@ -152,108 +137,10 @@ pub(super) fn aggregate(
         return Ok(Vec::new());
     }
     let mut stream = Stream::new(shared, views, Order::Ascending, span);
-    let mut buckets = Vec::new();
-    let mut open: Option<OpenBucket> = None;
+    let mut reducer = Reducer::new((from, to), width);
     while let Some(rows) = stream.next()? {
         check(cancelled)?;
-        let mut rest = &rows.rows[..];
-        while let Some(first) = rest.first() {
-            let number = (i128::from(first.observed_at) - i128::from(from)) / i128::from(width);
-            let start = i128::from(from) + number * i128::from(width);
-            let end = (start + i128::from(width)).min(i128::from(to));
-            let (start, end) = (clamp(start), clamp(end));
-            let count = rest.partition_point(|row| row.observed_at < end);
-            if open.as_ref().is_none_or(|bucket| bucket.from != start) {
-                buckets.extend(open.take().map(OpenBucket::finish));
-            }
-            let bucket = open.get_or_insert_with(|| OpenBucket::new(start, end));
-            bucket.add(&rows, &rest[..count]);
-            rest = &rest[count..];
-        }
+        reducer.add(&rows);
     }
-    buckets.extend(open.map(OpenBucket::finish));
-    Ok(buckets)
-}
-
-fn clamp(time: i128) -> i64 {
-    i64::try_from(time).unwrap_or(if time < 0 { i64::MIN } else { i64::MAX })
-}
-
-fn bucket_width(query: &AggregateQuery, limit: usize) -> Result<i64, HistoryError> {
-    let span = i128::from(query.to.0) - i128::from(query.from.0);
-    let width = match query.buckets {
-        Buckets::WidthMs(width) if width > 0 => i128::from(width),
-        Buckets::Points(points) if points > 0 => {
-            let points = i128::try_from(points).unwrap_or(i128::MAX);
-            (span + points - 1) / points
-        }
-        _ => return Err(HistoryError::BucketWidth),
-    };
-    let count = (span + width - 1) / width;
-    if count > i128::try_from(limit).unwrap_or(i128::MAX) {
-        let asked = u64::try_from(count).unwrap_or(u64::MAX);
-        return Err(HistoryError::Buckets { asked, limit });
-    }
-    Ok(clamp(width))
-}
-
-/// A bucket being filled, in order of time.
-struct OpenBucket {
-    from: i64,
-    to: i64,
-    min: f64,
-    max: f64,
-    sum: f64,
-    numbers: u64,
-    ends: Option<(ReadingValue, ReadingValue)>,
-    count: u64,
-}
-
-impl OpenBucket {
-    fn new(from: i64, to: i64) -> Self {
-        let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
-        Self { from, to, min, max, sum: 0.0, numbers: 0, ends: None, count: 0 }
-    }
-
-    fn add(&mut self, rows: &Rows, part: &[Row]) {
-        let (Some(first), Some(last)) = (part.first(), part.last()) else { return };
-        for number in part.iter().filter_map(as_f64) {
-            self.min = self.min.min(number);
-            self.max = self.max.max(number);
-            self.sum += number;
-            self.numbers += 1;
-        }
-        self.count += part.len() as u64;
-        let last = rows.value(last);
-        match &mut self.ends {
-            Some(ends) => ends.1 = last,
-            None => self.ends = Some((rows.value(first), last)),
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "an average is floating point")]
-    fn finish(self) -> Bucket {
-        let some = |value: f64| (self.numbers > 0).then_some(value);
-        let (first, last) = self.ends.expect("a bucket is opened for a reading");
-        Bucket {
-            from: TimestampMs(self.from),
-            to: TimestampMs(self.to),
-            min: some(self.min),
-            max: some(self.max),
-            avg: some(self.sum / self.numbers.max(1) as f64),
-            first,
-            last,
-            count: self.count,
-        }
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "aggregates are floating point")]
-fn as_f64(row: &Row) -> Option<f64> {
-    match row.kind {
-        schema::ValueKind::Number => Some(f64::from_bits(row.bits)),
-        schema::ValueKind::Integer => Some(row.bits.cast_signed() as f64),
-        schema::ValueKind::Boolean => Some(row.bits as f64),
-        schema::ValueKind::Text | schema::ValueKind::Json => None,
-    }
+    Ok(reducer.finish())
 }

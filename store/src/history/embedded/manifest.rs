@@ -13,7 +13,7 @@ use super::file::{Contents, FileSummary};
 use crate::sql::{SqlError, sqlite};
 
 const MIGRATIONS: &[&str] =
-    &[include_str!("../../../schema/migrations/embedded/history/0001-manifest.sql")];
+    &[include_str!("../../../../schema/migrations/embedded/history/0001-manifest.sql")];
 
 /// The version of the Parquet columns that is written, and the newest that is read.
 const FORMAT: i64 = 1;

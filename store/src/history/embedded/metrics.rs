@@ -4,6 +4,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use super::keep::keep;
 use super::options::HistoryOptions;
 use crate::metrics as names;
 
@@ -98,15 +99,4 @@ impl Metrics {
             cache_misses: counter(names::HISTORY_CACHE_MISSES, "Files opened for a query"),
         }
     }
-}
-
-fn keep<M: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<M>,
-) -> M {
-    let metric = metric.expect("names and labels are constants");
-    if let Err(error) = registry.register(Box::new(metric.clone())) {
-        tracing::warn!(%error, "a metric of the history is not shown");
-    }
-    metric
 }

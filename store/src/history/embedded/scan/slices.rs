@@ -9,12 +9,12 @@ use hashbrown::HashMap;
 use super::merge::Lane;
 use super::{Seen, ViewSeries};
 use crate::history::HistoryError;
-use crate::history::catalog::SeriesId;
-use crate::history::file::{FileReader, RowGroupReader, Segment, SeriesRows};
-use crate::history::files::FileEntry;
-use crate::history::memtable::Slice as MemorySlice;
+use crate::history::embedded::catalog::SeriesId;
+use crate::history::embedded::file::{FileReader, RowGroupReader, Segment, SeriesRows};
+use crate::history::embedded::files::FileEntry;
+use crate::history::embedded::memtable::Slice as MemorySlice;
+use crate::history::embedded::shared::Shared;
 use crate::history::rows::{Row, Rows, merge};
-use crate::history::shared::Shared;
 
 /// With as many files open, no further one is opened before the scan has come to
 /// where it begins: the footers and indexes of files over many series are large.

@@ -20,7 +20,7 @@ use schema::ValueKind;
 use super::checked::{CheckedFile, SharedFile};
 use super::{Contents, Damage, SeriesRows, column};
 use crate::history::HistoryError;
-use crate::history::catalog::SeriesId;
+use crate::history::embedded::catalog::SeriesId;
 use crate::history::rows::{Row, Rows, kind_bit};
 
 /// An open file with its footer, page index and series index.

@@ -16,7 +16,11 @@ use schema::{
     RouterId, TenantId, TimestampMs, Value,
 };
 
+use super::super::{Bucket, Buckets, Clock, DAY_MS, DiskBudget, Order, ReadingValue, Sample};
 use super::*;
+use super::{
+    EmbeddedHistory as History, EmbeddedView as HistoryView, EmbeddedWriter as HistoryWriter,
+};
 
 /// Limits so small that a few rows cross every boundary.
 fn tiny() -> HistoryOptions {

@@ -1,7 +1,7 @@
 //! A bulk scan: the readings of many series over a span of time, in order of
 //! time and device, for what evaluates stored history again.
 //!
-//! A [`HistoryView`] fixes what is seen: the files and the rows in memory of one
+//! A [`EmbeddedView`] fixes what is seen: the files and the rows in memory of one
 //! moment, whatever is written, merged or flushed meanwhile. A scan of some of
 //! its devices goes through time in slices that fit a number of bytes, reads
 //! each page of a file about once and only the columns that the series have,
@@ -17,52 +17,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use schema::{DeviceId, TimestampMs, Value};
 
 use super::files::FileList;
 use super::memtable::Slice;
-use super::{History, HistoryError, SeriesId, Shared};
-
-/// The most series of one scan, because at least a page of each may be in
-/// memory: with pages of 4,096 rows that is 768 MiB at worst.
-pub const MAX_SCAN_SERIES: usize = 8_192;
-
-/// Bytes of rows that a slice of a scan holds, about, beside a page a series.
-pub const DEFAULT_SCAN_BYTES: usize = 16 << 20;
-
-/// A device of a scan, with the keys that are wanted of it.
-#[derive(Clone, Debug)]
-pub struct ScanDevice<K> {
-    pub device: DeviceId,
-    /// Each with the caller's own word for it, which its values then bear.
-    /// Shared, because devices of a kind have the same keys.
-    pub keys: Arc<[(Arc<str>, K)]>,
-}
-
-/// Which readings a view is of.
-#[derive(Clone, Debug)]
-pub struct ScanQuery<K> {
-    pub devices: Vec<ScanDevice<K>>,
-    /// Inclusive.
-    pub from: TimestampMs,
-    /// Exclusive.
-    pub to: TimestampMs,
-}
-
-/// What one device observed at one time.
-#[derive(Clone, Copy, Debug)]
-pub struct ScanGroup<'a, K> {
-    /// The device's place in [`ScanQuery::devices`].
-    pub device: usize,
-    pub at: TimestampMs,
-    /// In the order of [`ScanDevice::keys`].
-    pub values: &'a [(K, Value<'a>)],
-}
+use super::{
+    EmbeddedHistory, HistoryError, MAX_SCAN_SERIES, ScanDevice, ScanGroup, ScanQuery, SeriesId,
+    Shared,
+};
 
 /// The history of some series as it was at one moment. It holds files that are
 /// merged away meanwhile, so drop it when done.
 #[derive(Debug)]
-pub struct HistoryView<K> {
+pub struct EmbeddedView<K> {
     devices: Vec<ScanDevice<K>>,
     seen: Seen,
 }
@@ -91,12 +57,22 @@ struct ViewSeries {
     memory: Vec<Slice>,
 }
 
-impl History {
-    /// Fixes what scans of these devices see. It does no IO and holds each
-    /// partition's lock for as long as it takes to look the series up, so call
-    /// it away from the runtime's threads.
-    #[must_use]
-    pub fn view<K>(&self, query: ScanQuery<K>) -> HistoryView<K> {
+impl EmbeddedHistory {
+    /// Fixes what scans of these devices see.
+    ///
+    /// # Errors
+    /// [`HistoryError::Closed`].
+    pub async fn view<K: Send + Sync + 'static>(
+        &self,
+        query: ScanQuery<K>,
+    ) -> Result<EmbeddedView<K>, HistoryError> {
+        let history = self.clone();
+        // It does no IO but holds each partition's lock for as long as it takes
+        // to look the series up: away from the runtime's threads.
+        self.block(move |_| Ok(history.view_now(query))).await
+    }
+
+    fn view_now<K>(&self, query: ScanQuery<K>) -> EmbeddedView<K> {
         let ScanQuery { devices, from, to } = query;
         let mut series: Vec<Vec<ViewSeries>> = vec![Vec::new(); devices.len()];
         let mut files = Vec::new();
@@ -130,11 +106,11 @@ impl History {
             of_device.sort_by_key(|series| (series.key, series.partition));
         }
         let seen = Seen { shared: self.shared.clone(), series, files, to: to.0 };
-        HistoryView { devices, seen }
+        EmbeddedView { devices, seen }
     }
 }
 
-impl<K: Copy> HistoryView<K> {
+impl<K: Copy> EmbeddedView<K> {
     /// The devices as they were asked for.
     #[must_use]
     pub fn devices(&self) -> &[ScanDevice<K>] {

@@ -93,13 +93,22 @@ pub(super) fn commit(
     Ok(())
 }
 
-/// Whether the partition's owner has come so far already.
+/// Whether the partition's owner has come so far already, by this very stretch.
 fn stands_at(sql: &Session, stretch: &Commit) -> Result<bool, AlarmStoreError> {
     let found = sql
         .prepare_cached("SELECT epoch, position FROM partitions WHERE partition = ?1")?
         .query_row([stretch.partition.0], |row| Ok((row.get::<u64>(0)?, row.get::<u64>(1)?)))
         .optional()?;
-    Ok(found == Some((stretch.epoch, stretch.next.0)) && stretch.next > stretch.expected)
+    if found != Some((stretch.epoch, stretch.next.0)) || stretch.next <= stretch.expected {
+        return Ok(false);
+    }
+    // That an alarm was true again leaves no event.
+    let told = |it: &&Transition| !matches!(it.kind, TransitionKind::Updated { .. });
+    let Some(last) = stretch.transitions.iter().rfind(told) else { return Ok(true) };
+    let is_there = sql
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM events WHERE id = ?1)")?
+        .query_row([id(last.id.0)], |row| row.get(0))?;
+    Ok(is_there)
 }
 
 /// Writes transitions in their order. `updated` ones only move the alarm's own

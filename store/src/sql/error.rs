@@ -43,8 +43,6 @@ pub enum SqlError {
     Unreadable { column: usize, reason: String },
     #[error("other nodes were quicker {0} times; nothing was written")]
     Overtaken(usize),
-    #[error("an SQLite file knows no {0}")]
-    NotInFiles(&'static str),
     #[error("the query gave no row")]
     NoRows,
     #[error("the statement changed {0} rows, where it must change one")]
@@ -142,7 +140,6 @@ impl SqlError {
             | Self::Runtime(_)
             | Self::Column { .. }
             | Self::Unreadable { .. }
-            | Self::NotInFiles(_)
             | Self::NoRows
             | Self::ChangedRows(_) => false,
         }

@@ -12,7 +12,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rusqlite::CachedStatement;
 use tokio::runtime::Runtime;
 use tokio_postgres::Client;
@@ -24,9 +23,6 @@ use super::value::{Column, Parameters, Value, column, from_sqlite};
 
 /// A connection that was idle for so long is asked whether it still stands.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
-
-/// Bytes of a `COPY` that are handed to the connection at once.
-const COPY_BYTES: usize = 64 << 10;
 
 /// Prepared statements of one connection; past it all are prepared anew.
 const MAX_PREPARED: usize = 256;
@@ -195,29 +191,8 @@ impl Session {
         self.prepare_cached(sql)?.query_row(values, read)
     }
 
-    /// Gives rows to a `COPY … FROM STDIN` of PostgreSQL; how many there were.
-    ///
-    /// # Errors
-    /// [`SqlError`]; of a file always.
-    pub fn copy_in(&self, statement: &str, rows: Bytes) -> Result<u64, SqlError> {
-        use futures_util::SinkExt as _;
-        let Engine::Postgres(server) = &self.engine else {
-            return Err(SqlError::NotInFiles("COPY"));
-        };
-        server.wait(async {
-            let sink = server.client.copy_in(statement).await?;
-            let mut sink = std::pin::pin!(sink);
-            let mut rows = rows;
-            while !rows.is_empty() {
-                let part = rows.split_to(rows.len().min(COPY_BYTES));
-                sink.feed(part).await?;
-            }
-            sink.finish().await
-        })
-    }
-
     /// Statements without parameters and answers.
-    pub fn run(&self, sql: &str) -> Result<(), SqlError> {
+    fn run(&self, sql: &str) -> Result<(), SqlError> {
         match &self.engine {
             Engine::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
             Engine::Postgres(server) => server.wait(server.client.batch_execute(sql)),

@@ -17,10 +17,6 @@ pub(crate) enum Value<'a> {
     Real(f64),
     Text(&'a str),
     Blob(&'a [u8]),
-    /// Into PostgreSQL only.
-    Integers(&'a [i64]),
-    /// Into PostgreSQL only.
-    Blobs(&'a [Vec<u8>]),
 }
 
 /// A value that a statement keeps.
@@ -57,7 +53,6 @@ impl Value<'_> {
             Self::Real(_) => "a number",
             Self::Text(_) => "a text",
             Self::Blob(_) => "bytes",
-            Self::Integers(_) | Self::Blobs(_) => "an array",
         }
     }
 }
@@ -107,18 +102,6 @@ impl Parameter for String {
 impl Parameter for [u8] {
     fn value(&self) -> Value<'_> {
         Value::Blob(self)
-    }
-}
-
-impl Parameter for [i64] {
-    fn value(&self) -> Value<'_> {
-        Value::Integers(self)
-    }
-}
-
-impl Parameter for [Vec<u8>] {
-    fn value(&self) -> Value<'_> {
-        Value::Blobs(self)
     }
 }
 
@@ -263,17 +246,6 @@ impl Column for String {
     }
 }
 
-impl Column for f64 {
-    const WANTED: &'static str = "a number";
-
-    fn from_value(value: Value<'_>) -> Option<Self> {
-        match value {
-            Value::Real(value) => Some(value),
-            _ => None,
-        }
-    }
-}
-
 impl Column for Vec<u8> {
     const WANTED: &'static str = "bytes";
 
@@ -315,9 +287,6 @@ impl rusqlite::ToSql for Value<'_> {
             Self::Real(value) => ValueRef::Real(value),
             Self::Text(value) => ValueRef::Text(value.as_bytes()),
             Self::Blob(value) => ValueRef::Blob(value),
-            Self::Integers(_) | Self::Blobs(_) => {
-                return Err(rusqlite::Error::ToSqlConversionFailure("SQLite has no arrays".into()));
-            }
         }))
     }
 }
@@ -351,8 +320,6 @@ impl ToSql for Value<'_> {
             Value::Real(value) => value.to_sql(kind, out),
             Value::Text(value) => value.to_sql(kind, out),
             Value::Blob(value) => value.to_sql(kind, out),
-            Value::Integers(values) => values.to_sql(kind, out),
-            Value::Blobs(values) => values.to_sql(kind, out),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use schema::{DeviceId, Position, TimestampMs, Value};
 use store::history::{
@@ -9,7 +10,10 @@ use store::history::{
     ScanDevice, ScanQuery,
 };
 
-use super::{Limits, Place, all, both, integer, rows, write_all, writer};
+use super::{
+    Limits, PARTITIONS, Place, all, both, integer, open_database, postgres_options, rows,
+    write_all, writer,
+};
 
 both!(
     a_cursor_stays_right_while_readings_arrive,
@@ -193,6 +197,34 @@ async fn latest_and_keys_are_in_the_order_of_names(place: Place) {
     let some = Some(vec!["ä".to_owned(), "none".to_owned(), "B".to_owned()]);
     let latest = history.latest(device, some).await.unwrap();
     assert_eq!(latest.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(), ["B", "ä"]);
+    history.close().await;
+}
+
+/// Who has gone does not keep PostgreSQL at work, nor a connection from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_nobody_waits_for_is_cancelled() {
+    let Place::Database(url) = Place::database().await else { panic!("it is a database") };
+    let history = open_database(&url, PARTITIONS, &postgres_options()).await.unwrap();
+    let (client, link) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let link = tokio::spawn(link);
+    let lock = "BEGIN; LOCK TABLE baken_history.series";
+    client.batch_execute(lock).await.unwrap();
+    for _ in 0..4 {
+        let asked = history.range(all(100, "t"));
+        let waited = tokio::time::timeout(Duration::from_millis(50), asked).await;
+        assert!(waited.is_err(), "it can't be answered");
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        assert!(Instant::now() < deadline, "it still works on questions of nobody");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(history.range(all(100, "t")).await.unwrap().samples, []);
+    drop(client);
+    link.await.unwrap().unwrap();
     history.close().await;
 }
 

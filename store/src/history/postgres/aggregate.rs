@@ -8,6 +8,7 @@ use super::link::Link;
 use super::query::{Found, MOST_ROWS, find, part};
 use super::shared::Shared;
 use super::time::{Interval, Micros};
+use super::timescale;
 use super::values::push;
 use crate::history::HistoryError;
 use crate::history::buckets::{Reducer, bucket_width};
@@ -58,6 +59,15 @@ pub(super) async fn aggregate(
     let origin = Micros::of_ms(from);
     let stride = Interval::of_ms(width);
     if let (Some(origin), Some(stride), false) = (origin, stride, has_odd.try_get::<_, bool>(0)?) {
+        // What has expired in the midst of a bucket is not seen in what is kept.
+        let kept = timescale::question(width, from, to).filter(|_| since == from);
+        if let (Some(question), true) = (kept, shared.is_timescale) {
+            let bounds = (origin, Micros::bound(to));
+            let kept = timescale::kept(link, question, series.id, bounds, stride).await?;
+            if let Some(rows) = kept {
+                return rows.iter().map(|row| bucket(row, width, to)).collect();
+            }
+        }
         let sql = link.statements.get(&link.client, BUCKETS).await?;
         let (end, first) = (Micros::bound(to), Micros::bound(since));
         let found = link.client.query(&sql, &[&series.id, &origin, &end, &stride, &first]).await;

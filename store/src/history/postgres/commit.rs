@@ -90,17 +90,34 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     link: Option<Link>,
     arranged: Arranged,
+    /// The partitions whose batches it has on their way.
+    busy: Vec<usize>,
+}
+
+/// A defect of ours must not stop partitions without anybody seeing it: their
+/// writers are told instead of waiting for ever.
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(partitions = ?self.busy, "a committer of the history panicked");
+            for partition in &self.busy {
+                self.shared.abandon(*partition);
+            }
+        }
+    }
 }
 
 impl Committer {
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, link: None, arranged: Arranged::default() }
+        Self { shared, link: None, arranged: Arranged::default(), busy: Vec::new() }
     }
 
     /// Runs until the history is closed.
     pub async fn run(mut self) {
         while let Some(group) = self.next_group().await {
+            self.busy.extend(group.iter().map(|one| one.partition));
             self.commit(group).await;
+            self.busy.clear();
         }
     }
 

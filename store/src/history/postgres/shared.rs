@@ -157,6 +157,16 @@ impl Shared {
         partition.notify();
     }
 
+    /// Ends a partition's writer for a defect of ours.
+    pub fn abandon(&self, partition: usize) {
+        let partition = &self.partitions[partition];
+        let mut state = partition.state();
+        state.is_committing = false;
+        state.ended.get_or_insert(Ended::Closed);
+        drop(state);
+        partition.notify();
+    }
+
     pub fn spans(&self) -> Arc<Spans> {
         self.spans.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

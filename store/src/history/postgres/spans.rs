@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Transaction};
 
-use super::PostgresHistoryOptions;
 use super::copy::COLUMNS;
-use super::time::{Micros, literal};
+use super::time::literal;
+use super::{PostgresHistoryOptions, timescale};
 use crate::history::HistoryError;
 
 /// Held by who makes or drops a span. The number is the text `span` in ASCII.
@@ -170,8 +170,7 @@ pub(super) async fn drop_before(
         dropped += usize::from(gone == 1);
     }
     if is_timescale && dropped > 0 {
-        let drop = "SELECT drop_chunks('readings', older_than => $1::timestamptz)";
-        client.query(drop, &[&Micros::bound(before)]).await?;
+        timescale::drop_before(client, before).await?;
     }
     Ok(dropped)
 }

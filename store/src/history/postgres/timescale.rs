@@ -4,8 +4,19 @@
 use tokio_postgres::Client;
 
 use super::PostgresHistoryOptions;
-use super::link::SCHEMA;
+use super::link::{Link, SCHEMA};
+use super::time::{Interval, Micros};
 use crate::history::HistoryError;
+use crate::history::options::DAY_MS;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// The aggregates that are kept, the widest first: the width of their buckets.
+const KEPT: [(&str, i64); 2] = [("readings_daily", DAY_MS), ("readings_hourly", HOUR_MS)];
+
+/// Numbers from here on are not summed up in what is kept: PostgreSQL refuses
+/// sums that are none, and nothing would be kept at all.
+const HUGE: &str = "1e290";
 
 /// Held by who sets it up. The number is the text `tsdb` in ASCII.
 const SETUP_LOCK: i64 = 0x74_73_64_62;
@@ -66,7 +77,107 @@ pub(super) async fn setup(
              SELECT add_compression_policy('readings', interval '{compress_ms} milliseconds');"
         );
         transaction.batch_execute(&sql).await?;
+        for (name, width_ms) in KEPT {
+            transaction.batch_execute(&keep(name, width_ms)).await?;
+        }
     }
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Keeps what is older than a day, and looks every ten minutes what has come
+/// late to it. What is newer is always taken from the readings.
+fn keep(name: &str, width_ms: i64) -> String {
+    let columns = ["number", "integer", "boolean", "escaped", "text", "json"];
+    let of = |end: &str| {
+        columns.map(|column| format!("{end}({column}, observed_at) AS {end}_{column}")).join(", ")
+    };
+    let value = "coalesce(number, integer::float8, boolean::int::float8)";
+    format!(
+        "CREATE MATERIALIZED VIEW {name}
+            WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+         SELECT series, time_bucket(interval '{width_ms} milliseconds', observed_at) AS bucket,
+                count(*) AS readings, count({value}) AS numbers,
+                min({value}) AS least, max({value}) AS greatest,
+                sum(CASE WHEN abs({value}) < {HUGE} THEN {value} END) AS total,
+                bool_or(abs({value}) >= {HUGE}) AS is_huge, {}, {}
+           FROM readings GROUP BY 1, 2 WITH NO DATA;
+         SELECT add_continuous_aggregate_policy('{name}', start_offset => NULL,
+             end_offset => interval '1 day', schedule_interval => interval '10 minutes');",
+        of("first"),
+        of("last")
+    )
+}
+
+/// Drops what is kept of times that are no longer.
+pub(super) async fn drop_before(client: &Client, before: i64) -> Result<(), HistoryError> {
+    for name in ["readings"].into_iter().chain(KEPT.map(|(name, _)| name)) {
+        let drop = format!("SELECT drop_chunks('{name}', older_than => $1::timestamptz)");
+        client.query(&drop, &[&Micros::bound(before)]).await?;
+    }
+    Ok(())
+}
+
+/// The question for buckets that what is kept can answer; `None` where their
+/// bounds are not its own. The columns are those of the question to the
+/// readings, and behind them whether a number was too large for a sum.
+pub(super) fn question(width: i64, from: i64, to: i64) -> Option<&'static str> {
+    let fits = |unit: i64| [width, from, to].iter().all(|bound| bound % unit == 0);
+    let (name, _) = KEPT.into_iter().find(|(_, unit)| fits(*unit))?;
+    Some(if name == "readings_daily" { DAILY } else { HOURLY })
+}
+
+macro_rules! question {
+    ($name:literal) => {
+        concat!(
+            "SELECT date_bin($4, bucket, $2) AS start, sum(readings)::bigint, sum(numbers)::bigint,
+                    min(least), max(greatest), sum(total),
+                    first(first_number, bucket), first(first_integer, bucket),
+                    first(first_boolean, bucket), first(first_escaped, bucket),
+                    first(first_text, bucket), first(first_json, bucket),
+                    last(last_number, bucket), last(last_integer, bucket),
+                    last(last_boolean, bucket), last(last_escaped, bucket),
+                    last(last_text, bucket), last(last_json, bucket),
+                    coalesce(bool_or(is_huge), false)
+               FROM ",
+            $name,
+            " WHERE series = $1 AND bucket >= $2 AND bucket < $3 GROUP BY 1 ORDER BY 1"
+        )
+    };
+}
+
+const DAILY: &str = question!("readings_daily");
+const HOURLY: &str = question!("readings_hourly");
+
+/// Asks what is kept; `None` where it can't say because a number is too large.
+pub(super) async fn kept(
+    link: &mut Link,
+    question: &'static str,
+    series: i64,
+    (from, to): (Micros, Micros),
+    stride: Interval,
+) -> Result<Option<Vec<tokio_postgres::Row>>, HistoryError> {
+    const HUGE_COLUMN: usize = 18;
+    let question = link.statements.get(&link.client, question).await?;
+    let rows = link.client.query(&question, &[&series, &from, &to, &stride]).await?;
+    for row in &rows {
+        if row.try_get::<_, bool>(HUGE_COLUMN)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_hours_and_days_are_kept() {
+        assert_eq!(question(DAY_MS, -DAY_MS, 9 * DAY_MS), Some(DAILY));
+        assert_eq!(question(2 * HOUR_MS, 0, DAY_MS), Some(HOURLY));
+        assert_eq!(question(DAY_MS, HOUR_MS, DAY_MS + HOUR_MS), Some(HOURLY));
+        assert_eq!(question(HOUR_MS, 1, HOUR_MS + 1), None);
+        assert_eq!(question(HOUR_MS / 2, 0, DAY_MS), None);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use schema::{DeviceId, Position, TimestampMs, Value};
 use store::history::{
@@ -9,13 +10,17 @@ use store::history::{
     ScanDevice, ScanQuery,
 };
 
-use super::{Limits, Place, all, both, integer, rows, write_all, writer};
+use super::{
+    Limits, PARTITIONS, Place, all, both, integer, open_database, postgres_options, rows,
+    write_all, writer,
+};
 
 both!(
     a_cursor_stays_right_while_readings_arrive,
     a_page_of_long_texts_ends_early_and_the_next_goes_on,
     questions_that_cannot_be_answered_are_refused,
     buckets_begin_where_the_question_does,
+    whole_hours_and_days_are_buckets_like_others,
     sums_beyond_the_greatest_number_are_no_error,
     latest_and_keys_are_in_the_order_of_names,
     a_scan_goes_by_time_and_then_by_device,
@@ -122,6 +127,49 @@ async fn buckets_begin_where_the_question_does(place: Place) {
     history.close().await;
 }
 
+async fn whole_hours_and_days_are_buckets_like_others(place: Place) {
+    const HOUR: i64 = 3_600_000;
+    let history = place.open().await;
+    let mut writer = writer(&history, 0).await;
+    let day = store::history::DAY_MS;
+    let now = store::history::Clock::System.now().0;
+    let start = now - now % day - 5 * day;
+    let readings: Vec<_> = (0..5 * 24 * 4)
+        .map(|n| {
+            let value = match n % 3 {
+                0 => Value::Integer(n),
+                1 => Value::Number(n as f64 / 2.0),
+                _ => Value::Text("between"),
+            };
+            (100, "t", start + n * HOUR / 4 + 1, value)
+        })
+        .collect();
+    write_all(&history, &mut writer, &[rows(&readings)]).await;
+    for (width, count) in [(HOUR, 4), (2 * HOUR, 8), (day, 96), (2 * day, 192)] {
+        let span = (start, start + 4 * day);
+        let found = history.aggregate(ask("t", span, Buckets::WidthMs(width))).await.unwrap();
+        assert_eq!(found.len() as i64, 4 * day / width);
+        for (number, bucket) in found.iter().enumerate() {
+            let of = &readings[number * count..(number + 1) * count];
+            let numbers: Vec<f64> = of.iter().filter_map(|(.., value)| value.as_f64()).collect();
+            assert_eq!(bucket.from.0, start + number as i64 * width);
+            assert_eq!((bucket.count as usize, bucket.to.0 - bucket.from.0), (count, width));
+            assert_eq!(bucket.first, of[0].3.into());
+            assert_eq!(bucket.last, of[count - 1].3.into());
+            assert_eq!(bucket.min, numbers.iter().copied().reduce(f64::min));
+            assert_eq!(bucket.max, numbers.iter().copied().reduce(f64::max));
+            let average = numbers.iter().sum::<f64>() / numbers.len() as f64;
+            assert!((bucket.avg.unwrap() - average).abs() < 1e-9);
+        }
+    }
+    let huge = rows(&[(100, "t", start + 7, Value::Number(f64::MAX))]);
+    write_all(&history, &mut writer, &[huge]).await;
+    let span = (start, start + day);
+    let found = history.aggregate(ask("t", span, Buckets::WidthMs(day))).await.unwrap();
+    assert_eq!((found[0].count, found[0].max), (97, Some(f64::MAX)));
+    history.close().await;
+}
+
 async fn sums_beyond_the_greatest_number_are_no_error(place: Place) {
     let history = place.open().await;
     let mut writer = writer(&history, 0).await;
@@ -149,6 +197,34 @@ async fn latest_and_keys_are_in_the_order_of_names(place: Place) {
     let some = Some(vec!["ä".to_owned(), "none".to_owned(), "B".to_owned()]);
     let latest = history.latest(device, some).await.unwrap();
     assert_eq!(latest.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(), ["B", "ä"]);
+    history.close().await;
+}
+
+/// Who has gone does not keep PostgreSQL at work, nor a connection from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_nobody_waits_for_is_cancelled() {
+    let Place::Database(url) = Place::database().await else { panic!("it is a database") };
+    let history = open_database(&url, PARTITIONS, &postgres_options()).await.unwrap();
+    let (client, link) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let link = tokio::spawn(link);
+    let lock = "BEGIN; LOCK TABLE baken_history.series";
+    client.batch_execute(lock).await.unwrap();
+    for _ in 0..4 {
+        let asked = history.range(all(100, "t"));
+        let waited = tokio::time::timeout(Duration::from_millis(50), asked).await;
+        assert!(waited.is_err(), "it can't be answered");
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        assert!(Instant::now() < deadline, "it still works on questions of nobody");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(history.range(all(100, "t")).await.unwrap().samples, []);
+    drop(client);
+    link.await.unwrap().unwrap();
     history.close().await;
 }
 

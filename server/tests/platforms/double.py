@@ -66,12 +66,24 @@ class Double:
     def _run(self, ready):
         asyncio.set_event_loop(self.loop)
 
-        async def main():
-            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.context)
-            self.port = server.sockets[0].getsockname()[1]
-            ready.set()
-            await server.serve_forever()
-        self.loop.run_until_complete(main())
+        self.port = 0
+        self.loop.run_until_complete(self._listen())
+        ready.set()
+        self.loop.run_forever()
+
+    async def _listen(self):
+        self.server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self.context)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    def end(self):
+        """Is gone without a word, until `start`."""
+        self.loop.call_soon_threadsafe(self.server.close)
+        for writer in list(self.writers.values()):
+            self.loop.call_soon_threadsafe(writer.transport.abort)
+
+    def start(self):
+        asyncio.run_coroutine_threadsafe(self._listen(), self.loop).result(10)
 
     def close_all(self):
         for writer in list(self.writers.values()):

@@ -16,6 +16,10 @@ class Recorder:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
+                # A connection from before that it was stopped ends with it.
+                if outer.is_stopped:
+                    self.close_connection = True
+                    return
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
@@ -32,8 +36,14 @@ class Recorder:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.handler, self.port = Handler, 0
+        self.start()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        self.is_stopped = False
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
+        self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def taken(self):
@@ -41,4 +51,6 @@ class Recorder:
             return list(self.requests)
 
     def stop(self):
+        self.is_stopped = True
         self.server.shutdown()
+        self.server.server_close()

@@ -8,9 +8,12 @@ import time
 import pytest
 
 from baken import wait_until
+from hub import Hub
 from machine import Machine
 from mosquitto import Mosquitto
 from recorder import Recorder
+from test_azure import KEY, of_device
+from test_blockbax import measurements
 from victoria import Victoria
 
 PAUSE_S = 0.1
@@ -72,7 +75,8 @@ def test_an_outage_loses_and_reorders_nothing_and_holds_up_nobody(
         baken, tmp_path, authority, free_port, outage_s):
     database = Victoria(tmp_path / "victoria", free_port())
     broker = Mosquitto(tmp_path / "mosquitto", authority, free_port(), {"site-1": "topic write baken/#"})
-    well = Recorder()
+    well, measured = Recorder(), Recorder(lambda path, headers, body: (202, b""))
+    hub = Hub(tmp_path, authority, "localhost", {"site-1": KEY})
     machine = Machine(baken, "pump")
     items = [item("a"), item("b")]
     to_database = machine.forwarder("influxdb", {"url": database.url, "bucket": "b"}, {}, items)
@@ -81,16 +85,23 @@ def test_an_outage_loses_and_reorders_nothing_and_holds_up_nobody(
         "aws_iot_core", {"authentication": "certificate", "endpoint": "localhost",
                          "client_id": "site-1", "certificate": certificate, "port": broker.port,
                          "ca": authority.pem}, {"private_key": key})
+    to_hub = of_device(machine, hub, authority, "site-1")
+    to_measured = machine.forwarder(
+        "blockbax", {"project_id": "p-1", "url": measured.url}, {"access_token": "key"},
+        [{"key": key, "data_type": "number", "settings": {"ingestion_id": "{device}$" + key}}
+         for key in ("a", "b")])
     to_well = machine.forwarder("influxdb", {"url": well.url, "bucket": "b"}, {}, items)
 
     steady = Steady(machine)
     before, during = Lag(machine, to_well), Lag(machine, to_well)
     before.watch(max(5, outage_s / 10))
     database.stop()
-    broker.end()
+    for platform in (broker, hub):
+        platform.end()
+    measured.stop()
     down = time.monotonic()
     during.watch(outage_s)
-    for forwarder in (to_database, to_broker):
+    for forwarder in (to_database, to_broker, to_hub, to_measured):
         state = machine.state(forwarder)
         assert state["state"] == "failing" and "reached" in state["detail"], state
         assert machine.accounting(forwarder)["lag_ms"] > (outage_s - 5) * 1000
@@ -99,13 +110,15 @@ def test_an_outage_loses_and_reorders_nothing_and_holds_up_nobody(
         assert (alarm is not None and alarm["active"]) == is_due, alarm
     assert machine.alarm(to_well) is None
     database.start()
-    broker.start()
+    for platform in (broker, hub, measured):
+        platform.start()
     was_down = time.monotonic() - down
 
     # The pauses between attempts grow up to ten minutes.
     sent = steady.stop()
     began, back = time.monotonic(), {}
-    for name, forwarder in [("database", to_database), ("broker", to_broker), ("well", to_well)]:
+    for name, forwarder in [("database", to_database), ("broker", to_broker), ("hub", to_hub),
+                            ("measured", to_measured), ("well", to_well)]:
         machine.settled(forwarder, 2 * sent, deadline_s=max(60, 1.5 * outage_s))
         back[name] = round(time.monotonic() - began, 1)
         counts = machine.accounting(forwarder)
@@ -129,8 +142,21 @@ def test_an_outage_loses_and_reorders_nothing_and_holds_up_nobody(
     assert list(dict.fromkeys(times)) == expected, "each at least once, and in order"
     again = len(times) - len(expected)
 
+    times = [json.loads(body)["ts"] for _, body in hub.messages]
+    assert list(dict.fromkeys(times)) == expected, "each at least once, and in order"
+    again += len(times) - len(expected)
+    found = {}
+    for _, _, body in measured.taken():
+        for series, values in measurements(body).items():
+            found.setdefault(series, []).extend(float(value) for _, _, value in values)
+    assert sorted(found) == ["pump$a", "pump$b"], found.keys()
+    for series, scale in [("pump$a", 1), ("pump$b", 4)]:
+        values = list(dict.fromkeys(found[series]))
+        assert values == [step / scale for step in range(sent)], series
+        again += len(found[series]) - len(values)
+
     print(f"down {was_down:.0f} s, {sent} values of each of 2 series; caught up after {back} s; "
-          f"{again} messages twice; lag of the third before {before.middle()} ms "
+          f"{again} messages or values twice; lag of the other before {before.middle()} ms "
           f"(worst {before.worst()}), during {during.middle()} ms (worst {during.worst()})")
     # It gathers for a fifth of a second before it sends; the machine has its moments.
     assert during.middle() <= before.middle() + 250
@@ -139,3 +165,4 @@ def test_an_outage_loses_and_reorders_nothing_and_holds_up_nobody(
     broker.stop()
     database.stop()
     well.stop()
+    measured.stop()

@@ -1,17 +1,22 @@
 //! The journal's topic: made where it is missing, and refused where it would not
 //! keep what was acknowledged.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 
 use super::KafkaOptions;
 use crate::OpenError;
 
 /// How long the brokers may take to answer while the journal is opened.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A topic that was just made is not known to every broker at once: how long it
+/// is until one is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Records have headers too.
 const HEADER_ROOM_BYTES: usize = 1_024;
@@ -39,7 +44,7 @@ pub(super) async fn prepare(options: &KafkaOptions) -> Result<(), OpenError> {
             });
         }
     }
-    check_shape(&admin, options)?;
+    check_shape(&admin, options).await?;
     check_settings(&admin, options, &wait).await
 }
 
@@ -57,14 +62,21 @@ fn wanted(options: &KafkaOptions) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn check_shape(
+async fn check_shape(
     admin: &AdminClient<DefaultClientContext>,
     options: &KafkaOptions,
 ) -> Result<(), OpenError> {
-    let metadata = admin.inner().fetch_metadata(Some(&options.topic), PATIENCE);
-    let metadata = metadata.map_err(|error| brokers(&error))?;
-    let topic = metadata.topics().iter().find(|topic| topic.name() == options.topic);
-    let partitions = topic.map(rdkafka::metadata::MetadataTopic::partitions).unwrap_or_default();
+    let until = Instant::now() + PATIENCE;
+    let metadata = loop {
+        let metadata = admin.inner().fetch_metadata(Some(&options.topic), PATIENCE);
+        let metadata = metadata.map_err(|error| brokers(&error))?;
+        let is_known = !partitions_of(&metadata, options).is_empty();
+        if is_known || Instant::now() >= until {
+            break metadata;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    };
+    let partitions = partitions_of(&metadata, options);
     if partitions.len() != usize::from(options.partitions) {
         return Err(unfit(
             options,
@@ -85,6 +97,12 @@ fn check_shape(
     Ok(())
 }
 
+/// None while the broker that was asked does not know the topic.
+fn partitions_of<'a>(metadata: &'a Metadata, options: &KafkaOptions) -> &'a [MetadataPartition] {
+    let topic = metadata.topics().iter().find(|topic| topic.name() == options.topic);
+    topic.map(MetadataTopic::partitions).unwrap_or_default()
+}
+
 /// A topic that somebody else made may keep more than we ask, and never less.
 async fn check_settings(
     admin: &AdminClient<DefaultClientContext>,
@@ -92,8 +110,16 @@ async fn check_settings(
     wait: &AdminOptions,
 ) -> Result<(), OpenError> {
     let resource = ResourceSpecifier::Topic(&options.topic);
-    let described = admin.describe_configs([&resource], wait).await;
-    let described = described.map_err(|error| brokers(&error))?.into_iter().next();
+    let until = Instant::now() + PATIENCE;
+    let described = loop {
+        let described = admin.describe_configs([&resource], wait).await;
+        let described = described.map_err(|error| brokers(&error))?.into_iter().next();
+        let is_known = !matches!(described, Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)));
+        if is_known || Instant::now() >= until {
+            break described;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    };
     let settings = match described {
         Some(Ok(settings)) => settings,
         Some(Err(error)) => {

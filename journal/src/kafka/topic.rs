@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResourceResult, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 
 use super::KafkaOptions;
@@ -62,20 +64,29 @@ fn wanted(options: &KafkaOptions) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// The brokers' answer, asked for again while it is of one who does not know the
+/// topic yet, for as long as they may take.
+async fn until_known<T>(
+    ask: impl AsyncFn() -> KafkaResult<T>,
+    is_known: impl Fn(&T) -> bool,
+) -> Result<T, OpenError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask().await.map_err(|error| brokers(&error))?;
+        if is_known(&answer) || Instant::now() >= until {
+            return Ok(answer);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
 async fn check_shape(
     admin: &AdminClient<DefaultClientContext>,
     options: &KafkaOptions,
 ) -> Result<(), OpenError> {
-    let until = Instant::now() + PATIENCE;
-    let metadata = loop {
-        let metadata = admin.inner().fetch_metadata(Some(&options.topic), PATIENCE);
-        let metadata = metadata.map_err(|error| brokers(&error))?;
-        let is_known = !partitions_of(&metadata, options).is_empty();
-        if is_known || Instant::now() >= until {
-            break metadata;
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    };
+    let ask = async || admin.inner().fetch_metadata(Some(&options.topic), PATIENCE);
+    let is_known = |metadata: &Metadata| !partitions_of(metadata, options).is_empty();
+    let metadata = until_known(ask, is_known).await?;
     let partitions = partitions_of(&metadata, options);
     if partitions.len() != usize::from(options.partitions) {
         return Err(unfit(
@@ -110,17 +121,12 @@ async fn check_settings(
     wait: &AdminOptions,
 ) -> Result<(), OpenError> {
     let resource = ResourceSpecifier::Topic(&options.topic);
-    let until = Instant::now() + PATIENCE;
-    let described = loop {
-        let described = admin.describe_configs([&resource], wait).await;
-        let described = described.map_err(|error| brokers(&error))?.into_iter().next();
-        let is_known = !matches!(described, Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)));
-        if is_known || Instant::now() >= until {
-            break described;
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
+    let ask = async || admin.describe_configs([&resource], wait).await;
+    let is_known = |described: &Vec<ConfigResourceResult>| {
+        !matches!(described.first(), Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)))
     };
-    let settings = match described {
+    let described = until_known(ask, is_known).await?;
+    let settings = match described.into_iter().next() {
         Some(Ok(settings)) => settings,
         Some(Err(error)) => {
             let reason = format!("its settings cannot be read: {error}");

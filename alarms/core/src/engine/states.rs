@@ -68,15 +68,13 @@ impl States {
     }
 
     fn waiting(&self, place: u32) -> Option<&Waiting> {
-        let is_folded = place != NONE && place & FOLDED != 0;
-        is_folded.then(|| &self.folded[(place & !FOLDED) as usize])
+        folded_at(place).map(|at| &self.folded[at as usize])
     }
 
     /// A folded state.
     #[inline]
     pub fn waiting_mut(&mut self, place: u32) -> Option<&mut Waiting> {
-        let is_folded = place != NONE && place & FOLDED != 0;
-        is_folded.then(|| &mut self.folded[(place & !FOLDED) as usize])
+        folded_at(place).map(|at| &mut self.folded[at as usize])
     }
 
     /// The state of an entry as a whole one, if it has any.
@@ -161,13 +159,16 @@ impl States {
     }
 
     fn free(&mut self, place: u32) {
-        if place == NONE {
-            return;
-        }
-        if place & FOLDED == 0 {
-            self.free.push(place);
-        } else {
-            self.free_folded.push(place & !FOLDED);
+        match folded_at(place) {
+            Some(at) => self.free_folded.push(at),
+            None if place == NONE => {}
+            None => self.free.push(place),
         }
     }
+}
+
+/// Where a folded state is; nowhere of a whole one or none.
+#[inline]
+fn folded_at(place: u32) -> Option<u32> {
+    (place != NONE && place & FOLDED != 0).then_some(place & !FOLDED)
 }

@@ -4,17 +4,17 @@
 //! `cargo bench -p store --bench history` prints one line a figure. CPU time is
 //! that of the whole process, so the flush thread is counted.
 
+mod fixture;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fixture::KEYS;
 use prometheus::Registry;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use schema::{
-    DeviceId, Origin, PartitionId, Position, RECORD_VERSION, RecordBuilder, RecordKind, RecordRows,
-    RouterId, TenantId, TimestampMs, Value,
-};
+use schema::{DeviceId, PartitionId, Position, RecordRows, TimestampMs};
 use store::history::{
     AggregateQuery, Buckets, History, HistoryOptions, HistoryWriter, Order, RangeQuery,
 };
@@ -23,10 +23,8 @@ use store::history::{
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const ROWS: usize = 8_000_000;
-const KEYS: u64 = 10;
-/// Rows of a record, as a busy partition's batcher makes them.
-const RECORD_ROWS: usize = 2_000;
+const ROWS: u64 = 8_000_000;
+const START_MS: i64 = 1_764_000_000_000;
 
 fn main() {
     let mut out = std::io::stdout().lock();
@@ -35,41 +33,13 @@ fn main() {
     let picked: Option<u64> = std::env::args().nth(1).and_then(|text| text.parse().ok());
     let mut per_row = Vec::new();
     for series in [100, 10_000, 100_000].into_iter().filter(|n| picked.is_none_or(|p| p == *n)) {
-        let records = records(series);
+        let devices = 1..1 + series / KEYS;
+        let records = fixture::records(series, devices, START_MS, ROWS);
         per_row.push(write(series, &records, &mut line));
     }
     if let (Some(few), Some(many)) = (per_row.first(), per_row.last()) {
         line(format!("CPU a row, 100,000 series against 100: {:.2}", many / few));
     }
-}
-
-/// Records with distinct contents enough that no cache of them flatters; each
-/// round of devices is a second later.
-fn records(series: u64) -> Vec<RecordRows> {
-    let mut random = StdRng::seed_from_u64(series);
-    let devices = series / KEYS;
-    let mut builder = RecordBuilder::new(RecordKind::Readings);
-    let mut records = Vec::new();
-    for row in 0..ROWS as u64 {
-        let (message, key) = (row / KEYS, row % KEYS);
-        let device = 1 + message % devices;
-        let at = TimestampMs(1_764_000_000_000 + (message / devices) as i64 * 1_000);
-        let origin =
-            Origin { tenant: TenantId(1), router: RouterId(device), device: DeviceId(device) };
-        let value = match key {
-            0..=6 => Value::Number(f64::from(random.random_range(0..4_000)) / 16.0),
-            7 => Value::Integer(random.random_range(0..100)),
-            8 => Value::Boolean(random.random_bool(0.9)),
-            _ => Value::Text(if random.random_bool(0.9) { "running" } else { "stopped" }),
-        };
-        let local = builder.key(&format!("key-{key}")).expect("ten keys");
-        builder.push(origin, local, at, at, Some(value)).expect("a record of few rows");
-        if builder.len() == RECORD_ROWS || row + 1 == ROWS as u64 {
-            let payload = builder.finish().payload;
-            records.push(RecordRows::decode(RECORD_VERSION, &payload).expect("just encoded"));
-        }
-    }
-    records
 }
 
 fn write(series: u64, records: &[RecordRows], line: &mut impl FnMut(String)) -> f64 {
@@ -167,8 +137,8 @@ fn read(
         let query = AggregateQuery {
             device,
             key: "key-3".to_owned(),
-            from: TimestampMs(1_764_000_000_000),
-            to: TimestampMs(1_764_000_000_000 + 100_000_000),
+            from: TimestampMs(START_MS),
+            to: TimestampMs(START_MS + 100_000_000),
             buckets: Buckets::Points(100),
         };
         runtime.block_on(history.aggregate(query)).expect("whole files").len()

@@ -8,18 +8,19 @@
 //! and its files hold the rows in the order in which the history wrote them. The first
 //! reading of each series, which makes the series, is written before.
 
+#[path = "../benches/fixture/mod.rs"]
+mod fixture;
+
 use std::io::Write as _;
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Instant;
 
+use fixture::KEYS;
 use prometheus::Registry;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use schema::{
-    DeviceId, Origin, PartitionId, Position, RECORD_VERSION, RecordBuilder, RecordKind, RecordRows,
-    RouterId, TenantId, TimestampMs, Value,
-};
+use schema::{DeviceId, PartitionId, Position, RecordRows, TimestampMs};
 use store::PostgresOptions;
 use store::history::{
     AggregateQuery, Buckets, Clock, History, Order, PostgresHistoryOptions, RangeQuery,
@@ -30,9 +31,6 @@ use store::history::{
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const PARTITIONS: u16 = 8;
-const KEYS: u64 = 10;
-/// Rows of a record, as a busy partition's batcher makes them.
-const RECORD_ROWS: usize = 2_000;
 /// Half a day ago, in whole seconds: nothing of it is old enough to be compressed.
 static START_MS: LazyLock<i64> = LazyLock::new(|| (Clock::System.now().0 / 1_000 - 43_200) * 1_000);
 /// How much later what is written at last begins: in the same span of time.
@@ -130,40 +128,18 @@ enum Later {
     By(i64, u64),
 }
 
-/// Records for each partition, in which each round of devices is a second later.
+/// Records for each partition.
 fn records(later: Later, series: u64) -> Vec<Vec<RecordRows>> {
     let devices = (series / KEYS / u64::from(PARTITIONS)).max(1);
-    let mut of_partitions = Vec::new();
-    for partition in 0..u64::from(PARTITIONS) {
-        let mut random = StdRng::seed_from_u64(partition);
-        let mut builder = RecordBuilder::new(RecordKind::Readings);
-        let mut records = Vec::new();
-        let (start_ms, rows) = match later {
-            Later::First => (*START_MS - 1_000, devices * KEYS),
-            Later::By(ms, rows) => (*START_MS + ms, rows / u64::from(PARTITIONS)),
-        };
-        for row in 0..rows {
-            let (message, key) = (row / KEYS, row % KEYS);
-            let device = 1 + partition * devices + message % devices;
-            let at = TimestampMs(start_ms + (message / devices) as i64 * 1_000);
-            let (router, device) = (RouterId(device), DeviceId(device));
-            let origin = Origin { tenant: TenantId(1), router, device };
-            let value = match key {
-                0..=6 => Value::Number(f64::from(random.random_range(0..4_000)) / 16.0),
-                7 => Value::Integer(random.random_range(0..100)),
-                8 => Value::Boolean(random.random_bool(0.9)),
-                _ => Value::Text(if random.random_bool(0.9) { "running" } else { "stopped" }),
-            };
-            let local = builder.key(&format!("key-{key}")).expect("ten keys");
-            builder.push(origin, local, at, at, Some(value)).expect("a record of few rows");
-            if builder.len() == RECORD_ROWS || row + 1 == rows {
-                let payload = builder.finish().payload;
-                records.push(RecordRows::decode(RECORD_VERSION, &payload).expect("just encoded"));
-            }
-        }
-        of_partitions.push(records);
-    }
-    of_partitions
+    let (start_ms, rows) = match later {
+        Later::First => (*START_MS - 1_000, devices * KEYS),
+        Later::By(ms, rows) => (*START_MS + ms, rows / u64::from(PARTITIONS)),
+    };
+    let of_partition = |partition| {
+        let first = 1 + partition * devices;
+        fixture::records(partition, first..first + devices, start_ms, rows)
+    };
+    (0..u64::from(PARTITIONS)).map(of_partition).collect()
 }
 
 /// Writes all and waits until it is committed; seconds, and those of our CPU.

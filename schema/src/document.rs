@@ -101,6 +101,12 @@ impl DocumentKind {
             Self::Forwarder => "forwarder",
         }
     }
+
+    /// The kind of this name in storage.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 impl DocumentBody {

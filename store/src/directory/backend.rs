@@ -175,8 +175,8 @@ fn foreign(sql: &Session, after: u64) -> Result<Vec<Foreign>, OpenError> {
 }
 
 fn known_kind(kind: &str, id: u64) -> Result<DocumentKind, OpenError> {
-    let known = DocumentKind::ALL.into_iter().find(|known| known.as_str() == kind);
-    known.ok_or_else(|| OpenError::UnknownKind { id, kind: kind.to_owned() })
+    DocumentKind::from_name(kind)
+        .ok_or_else(|| OpenError::UnknownKind { id, kind: kind.to_owned() })
 }
 
 /// The latest change of each document behind `after`, in order.
@@ -191,8 +191,7 @@ pub(super) fn changes_since(
     )?;
     let rows = statement.query_map(params![after, limit], |row| {
         // One that a later version of Baken has put there is none of ours.
-        let kind = row.text(2)?;
-        let kind = DocumentKind::ALL.into_iter().find(|known| known.as_str() == kind);
+        let kind = DocumentKind::from_name(row.text(2)?);
         let change = |kind| -> Result<Change, SqlError> {
             Ok(Change {
                 sequence: row.get(0)?,

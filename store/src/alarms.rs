@@ -212,11 +212,8 @@ impl AlarmStore {
 
     fn open_in(database: Arc<Database>, registry: &Registry) -> Result<Self, AlarmStoreError> {
         let session = database.open()?;
-        let is_shared = session.is_postgres();
         let writer = Writer::start(session, registry)?;
-        if is_shared {
-            writer.follow(&database);
-        }
+        writer.follow(&database);
         let readers = Readers::new(database, MAX_READS, MAX_IDLE_READERS);
         let read_meters = ReadMeters::register(registry, MAX_READS)?;
         Ok(Self { shared: Arc::new(Shared { writer, readers, read_meters }) })
@@ -254,14 +251,7 @@ impl AlarmStore {
         let shared = self.shared.clone();
         let turn = {
             let _waiting = shared.read_meters.wait();
-            // The semaphore is never closed.
-            shared
-                .readers
-                .places
-                .clone()
-                .acquire_owned()
-                .await
-                .map_err(|_| AlarmStoreError::Closed)?
+            shared.readers.turn().await
         };
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;

@@ -370,8 +370,7 @@ pub(super) fn take(
          RETURNING {COLUMNS}"
     );
     let mut statement = sql.prepare_cached(&statement)?;
-    let found = statement.query_map(params![channel as u8, now.0, limit], row)?;
-    let mut taken = found;
+    let mut taken = statement.query_map(params![channel as u8, now.0, limit], row)?;
     taken.sort_by_key(|message| (message.next_at, message.sequence));
     Ok(taken)
 }

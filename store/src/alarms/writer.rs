@@ -125,16 +125,7 @@ impl Writer {
 
     /// Looks whenever another node has added something.
     pub fn follow(&self, database: &Database) {
-        let mut told = database.listen(CHANNEL);
-        let requests = self.requests.downgrade();
-        tokio::spawn(async move {
-            while told.recv().await.is_some() {
-                let Some(requests) = requests.upgrade() else { return };
-                if requests.send(Request::Told).await.is_err() {
-                    return;
-                }
-            }
-        });
+        database.follow(CHANNEL, &self.requests, || Request::Told);
     }
 
     pub fn latest_event(&self) -> watch::Receiver<u64> {
@@ -198,9 +189,7 @@ impl Request {
             _ => false,
         }
     }
-}
 
-impl Request {
     /// Says that it was not done, because the database is away.
     fn refuse(self) {
         fn refuse<T>(answer: Answer<T>) {

@@ -18,7 +18,7 @@ pub(super) const POSTGRES_MIGRATIONS: &[&str] =
 /// How many reads run at once; more wait their turn.
 pub(super) const READERS: usize = 4;
 
-/// The writer's sql.
+/// The writer's session.
 #[derive(Debug)]
 pub(super) struct Tables {
     pub session: Session,
@@ -330,12 +330,5 @@ pub(super) async fn read<T: Send + 'static>(
     readers: &Arc<Readers>,
     query: impl FnOnce(&Session) -> Result<T, AttributesError> + Send + 'static,
 ) -> Result<T, AttributesError> {
-    let place = readers.places.clone().acquire_owned().await;
-    let place = place.map_err(|_| AttributesError::Closed)?;
-    let readers = Arc::clone(readers);
-    let work = move || {
-        let _place = place;
-        readers.run(query)
-    };
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(AttributesError::Closed))
+    readers.read(query).await.unwrap_or(Err(AttributesError::Closed))
 }

@@ -163,11 +163,8 @@ impl Directory {
 
     fn open_in(database: Arc<Database>, registry: &Registry) -> Result<Self, OpenError> {
         let (backend, index) = Backend::open(&database)?;
-        let is_shared = backend.is_shared();
         let (writer, shared) = Writer::start(backend, index, registry)?;
-        if is_shared {
-            writer.follow(database.listen(backend::CHANNEL));
-        }
+        writer.follow(&database);
         let (writer, author) = (Arc::new(writer), Author::installation());
         let readers = Arc::new(Readers::new(database, MAX_READS, 1));
         Ok(Self { shared, writer, author, readers })
@@ -384,13 +381,7 @@ impl Directory {
     /// # Errors
     /// The file can't be read.
     pub async fn changes_since(&self, after: u64, limit: usize) -> Result<Vec<Change>, SqlError> {
-        let readers = Arc::clone(&self.readers);
-        let place = readers.places.clone().acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
-        let read = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            readers.run(|session| backend::changes_since(session, after, limit))
-        });
+        let read = self.readers.read(move |session| backend::changes_since(session, after, limit));
         // Only a panic in there, which would be a defect, could end it otherwise.
         read.await.expect("reading changes does not panic")
     }

@@ -15,11 +15,12 @@ use prometheus::{Opts, Registry};
 use schema::{Author, Document, DocumentBody, RouterId, TimestampMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::backend::{Backend, Committed, Foreign, Write};
+use super::backend::{Backend, CHANNEL, Committed, Foreign, Write};
 use super::draft::Draft;
 use super::index::Index;
 use super::{CHANGE_FEED_CAPACITY, Change, DirectoryError, NewRouter, OpenError, rules};
 use crate::audit::NewEvent;
+use crate::sql::Database;
 use crate::{SqlError, metrics};
 
 /// How many requests wait for the writer before their callers are slowed.
@@ -134,16 +135,8 @@ impl Writer {
     }
 
     /// Catches up whenever another node has changed something.
-    pub fn follow(&self, mut told: mpsc::Receiver<()>) {
-        let requests = self.requests.downgrade();
-        tokio::spawn(async move {
-            while told.recv().await.is_some() {
-                let Some(requests) = requests.upgrade() else { return };
-                if requests.send(Envelope::CatchUp).await.is_err() {
-                    return;
-                }
-            }
-        });
+    pub fn follow(&self, database: &Database) {
+        database.follow(CHANNEL, &self.requests, || Envelope::CatchUp);
     }
 
     pub async fn close(&self) {

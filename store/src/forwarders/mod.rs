@@ -247,14 +247,7 @@ impl ForwarderStore {
         &self,
         query: impl FnOnce(&Session) -> Result<T, SqlError> + Send + 'static,
     ) -> Result<T, ForwarderStoreError> {
-        let place = self.readers.places.clone().acquire_owned().await;
-        let place = place.map_err(|_| ForwarderStoreError::Closed)?;
-        let readers = Arc::clone(&self.readers);
-        let work = move || {
-            let _place = place;
-            readers.run(query)
-        };
-        let read = tokio::task::spawn_blocking(work).await;
+        let read = self.readers.read(query).await;
         read.map_err(|_| ForwarderStoreError::Closed)?.map_err(Into::into)
     }
 }

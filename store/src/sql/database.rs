@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinError;
 use tokio_postgres::AsyncMessage;
 
 use super::postgres::{PostgresOptions, migrate};
@@ -95,28 +96,47 @@ impl Database {
         Ok(Session::postgres(runtime, client, Arc::clone(self)))
     }
 
-    /// Sends a word whenever somebody on any node has said something on the
-    /// channel, and after a time in which that could not be heard. It ends with
-    /// the receiver. Of a file nothing ever comes.
-    pub fn listen(&self, channel: &'static str) -> mpsc::Receiver<()> {
+    /// Puts a word into a writer's queue whenever somebody on any node has said
+    /// something on the channel, and after a time in which that could not be
+    /// heard. It ends with the queue. Of a file nothing ever comes.
+    pub fn follow<T: Send + 'static>(
+        &self,
+        channel: &'static str,
+        queue: &mpsc::Sender<T>,
+        word: fn() -> T,
+    ) {
+        let Place::Schema { options, schema } = &self.place else { return };
         // One word waiting says all that several would.
-        let (sender, receiver) = mpsc::channel(1);
-        if let Place::Schema { options, schema } = &self.place {
-            let (options, schema) = (options.clone(), *schema);
-            tokio::spawn(async move {
-                while !sender.is_closed() {
-                    let heard = tokio::select! {
-                        heard = hear(&options, schema, channel, &sender) => heard,
-                        () = sender.closed() => return,
-                    };
-                    if let Err(error) = heard {
-                        tracing::warn!(%error, channel, "PostgreSQL is not heard for now");
-                    }
-                    tokio::time::sleep(LISTEN_AGAIN_AFTER).await;
+        let (sender, mut told) = mpsc::channel(1);
+        tokio::spawn(listen(options.clone(), schema, channel, sender));
+        let queue = queue.downgrade();
+        tokio::spawn(async move {
+            while told.recv().await.is_some() {
+                let Some(queue) = queue.upgrade() else { return };
+                if queue.send(word()).await.is_err() {
+                    return;
                 }
-            });
+            }
+        });
+    }
+}
+
+/// Hears the channel, over one connection after the other, until nobody is told.
+async fn listen(
+    options: Box<PostgresOptions>,
+    schema: &str,
+    channel: &str,
+    told: mpsc::Sender<()>,
+) {
+    while !told.is_closed() {
+        let heard = tokio::select! {
+            heard = hear(&options, schema, channel, &told) => heard,
+            () = told.closed() => return,
+        };
+        if let Err(error) = heard {
+            tracing::warn!(%error, channel, "PostgreSQL is not heard for now");
         }
-        receiver
+        tokio::time::sleep(LISTEN_AGAIN_AFTER).await;
     }
 }
 
@@ -165,12 +185,35 @@ pub(crate) struct Readers {
     idle: Arc<Mutex<Vec<Session>>>,
     /// Sessions that are kept open.
     most_idle: usize,
-    pub places: Arc<Semaphore>,
+    places: Arc<Semaphore>,
 }
 
 impl Readers {
     pub fn new(database: Arc<Database>, most: usize, most_idle: usize) -> Self {
         Self { database, idle: Arc::default(), most_idle, places: Arc::new(Semaphore::new(most)) }
+    }
+
+    /// The turn to run a query, kept as long as it runs.
+    pub async fn turn(&self) -> OwnedSemaphorePermit {
+        let turn = self.places.clone().acquire_owned().await;
+        turn.expect("the semaphore is never closed")
+    }
+
+    /// Runs a query on a thread for blocking work, when it is its turn.
+    ///
+    /// # Errors
+    /// The outer one says that the query panicked or the runtime ends.
+    pub async fn read<T: Send + 'static, E: From<SqlError> + Send + 'static>(
+        self: &Arc<Self>,
+        query: impl FnOnce(&Session) -> Result<T, E> + Send + 'static,
+    ) -> Result<Result<T, E>, JoinError> {
+        let turn = self.turn().await;
+        let readers = Arc::clone(self);
+        let work = move || {
+            let _turn = turn;
+            readers.run(query)
+        };
+        tokio::task::spawn_blocking(work).await
     }
 
     /// Runs a query on this thread, which may block.

@@ -117,10 +117,7 @@ impl Engine {
                 Err(place) => {
                     let tenant = &self.world.tenants[device.tenant as usize];
                     let list = tenant.classes[device.class as usize].list_of(key);
-                    if device.cells.len() == device.cells.capacity() {
-                        device.cells.reserve_exact(4);
-                    }
-                    device.cells.insert(place, Cell { key, list, at, value: value.into() });
+                    device.put_cell(place, Cell { key, list, at, value: value.into() });
                     touches.push(Touch::first(key, list, at, value));
                     continue;
                 }
@@ -248,8 +245,8 @@ impl Engine {
         };
         let scene = Scene::new(rule, &self.world, &self.keys, &self.zones, index);
         let entry = scene.own.states[place];
-        if let Some(waiting) = self.states.waiting_mut(state_index)
-            && scene.keeps_waiting(waiting, entry.at, at, &trigger)
+        if let Some(since) = self.states.waiting_since(state_index)
+            && scene.keeps_waiting(since, entry.at, at, &trigger)
         {
             self.world.devices[index as usize].states[place].at = at;
             return;
@@ -262,6 +259,7 @@ impl Engine {
         if scene.rests(rule_state, at, &trigger) {
             let entry = &mut self.world.devices[index as usize].states[place];
             (entry.state, entry.at) = (state_index, at);
+            self.states.fold(entry, rule);
             return;
         }
         let count = &mut self.counts[rule_index as usize];

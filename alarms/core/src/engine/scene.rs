@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use schema::{AlarmId, Cause, Originator, Severity, TimestampMs, Transition, TransitionKind};
 
-use super::state::{Active, RuleState, UNTOLD, Waiting};
+use super::state::{Active, RuleState, UNTOLD};
 use super::world::{Device, Keys, World};
 use crate::identity;
 use crate::limits::MAX_VALUES_BYTES;
@@ -188,18 +188,13 @@ impl<'a> Scene<'a> {
     }
 
     /// The round that nearly all are of a rule whose duration runs: the reading
-    /// only says that it still holds. True when it was such a one, and is done.
-    pub fn keeps_waiting(
-        &self,
-        waiting: &mut Waiting,
-        known_at: i64,
-        at: i64,
-        trigger: &Trigger,
-    ) -> bool {
+    /// only says that it still holds, as the one at `last` did. True when it was
+    /// such a one; its time is then all that there is to be noted.
+    pub fn keeps_waiting(&self, since: i64, last: i64, at: i64, trigger: &Trigger) -> bool {
         let Some(length) = self.rule.waits else { return false };
-        let gap = at.saturating_sub(waiting.last) > length;
+        let gap = at.saturating_sub(last) > length;
         let broken = trigger.after_silence && self.rule.switches.gap_breaks_duration && gap;
-        if !trigger.reading || at < known_at || broken || at - waiting.since >= length {
+        if !trigger.reading || at < last || broken || at - since >= length {
             return false;
         }
         let view = View { scene: *self, histories: &[] };
@@ -213,7 +208,6 @@ impl<'a> Scene<'a> {
                 return false;
             }
         }
-        waiting.last = at;
         true
     }
 

@@ -120,18 +120,17 @@ impl Temporal {
     }
 }
 
-/// All that most states are: a duration runs, and nothing else is remembered.
+/// All that most states are: a duration runs, and the entry's time is that of
+/// the last reading while true.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Waiting {
     /// Since when the condition has been true.
     pub since: i64,
-    /// The last reading while true.
-    pub last: i64,
 }
 
 impl Waiting {
-    pub fn temporal(self) -> Temporal {
-        Temporal { since: self.since, last: self.last, times: None }
+    pub fn temporal(self, entry: &Entry) -> Temporal {
+        Temporal { since: self.since, last: entry.at, times: None }
     }
 
     /// The state as a whole one.
@@ -145,7 +144,7 @@ impl Waiting {
             alarm: None,
             cleared_at: None,
             flaps: Flaps::default(),
-            conditions: smallvec::smallvec![self.temporal()],
+            conditions: smallvec::smallvec![self.temporal(entry)],
             histories: SmallVec::new(),
         }
     }
@@ -231,13 +230,13 @@ impl RuleState {
     pub fn waiting(&self, rule: &Rule) -> Option<Waiting> {
         rule.waits?;
         match self.conditions.as_slice() {
-            [Temporal { since, last, times: None }] if *since != i64::MIN => {
+            [Temporal { since, last, times: None }] if *since != i64::MIN && *last == self.at => {
                 let only = self.on.is_none()
                     && self.alarm.is_none()
                     && self.cleared_at.is_none()
                     && self.wake == i64::MAX
                     && self.flaps == Flaps::default();
-                only.then_some(Waiting { since: *since, last: *last })
+                only.then_some(Waiting { since: *since })
             }
             _ => None,
         }

@@ -10,7 +10,7 @@ use crate::program::Rule;
 const FOLDED: u32 = 1 << 31;
 
 /// All states, in places that are used again with the memory that they have. A
-/// state that only waits for its duration takes 16 bytes, and a tenth of the
+/// state that only waits for its duration takes 8 bytes, and a tenth of the
 /// time that a whole one does.
 #[derive(Debug, Default)]
 pub(crate) struct States {
@@ -67,14 +67,15 @@ impl States {
         if place & FOLDED == 0 { self.places.get_mut(place as usize) } else { None }
     }
 
+    #[inline]
     fn waiting(&self, place: u32) -> Option<&Waiting> {
         folded_at(place).map(|at| &self.folded[at as usize])
     }
 
-    /// A folded state.
+    /// Since when a folded state waits.
     #[inline]
-    pub fn waiting_mut(&mut self, place: u32) -> Option<&mut Waiting> {
-        folded_at(place).map(|at| &mut self.folded[at as usize])
+    pub fn waiting_since(&self, place: u32) -> Option<i64> {
+        self.waiting(place).map(|waiting| waiting.since)
     }
 
     /// The state of an entry as a whole one, if it has any.
@@ -94,7 +95,7 @@ impl States {
         if let Some(waiting) = self.waiting(place).copied() {
             self.free_folded.push(place & !FOLDED);
             place = self.begin(rule, device, entry.rule, entry.at);
-            self.places[place as usize].conditions[0] = waiting.temporal();
+            self.places[place as usize].conditions[0] = waiting.temporal(entry);
         }
         (place, &mut self.places[place as usize])
     }
@@ -127,9 +128,9 @@ impl States {
             timers::break_durations(state, rule, at);
             return;
         }
-        if let (Some(waiting), Some(length)) = (self.waiting(entry.state), rule.waits)
+        if let Some(length) = rule.waits
             && rule.switches.gap_breaks_duration
-            && at.saturating_sub(waiting.last) > length
+            && at.saturating_sub(entry.at) > length
         {
             self.begin_folded_anew(entry, rule, device);
         }

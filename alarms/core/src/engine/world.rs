@@ -214,6 +214,14 @@ impl Device {
         black_box((times, places, cell.map(|cell| (cell.list, cell.at))));
     }
 
+    /// Adds a cell where [`Device::cell_place`] says that there is none.
+    pub fn put_cell(&mut self, place: usize, cell: Cell) {
+        if self.cells.len() == self.cells.capacity() {
+            self.cells.reserve_exact(room_for_more(self.cells.len()));
+        }
+        self.cells.insert(place, cell);
+    }
+
     /// Puts a rule's entry where [`Device::state_place`] says; returns its place.
     pub fn put_entry(&mut self, place: Result<usize, usize>, entry: Entry) -> usize {
         match place {
@@ -222,6 +230,9 @@ impl Device {
                 place
             }
             Err(place) => {
+                if self.states.len() == self.states.capacity() {
+                    self.states.reserve_exact(room_for_more(self.states.len()));
+                }
                 self.states.insert(place, entry);
                 place
             }
@@ -446,6 +457,12 @@ impl World {
 
 fn index(place: usize) -> u32 {
     u32::try_from(place).expect("quotas keep devices, locations and tenants below 2^32")
+}
+
+/// By how many a device's short list grows: it does so in its first minutes and
+/// then stays as it is for years, so room to spare costs more than growing often.
+fn room_for_more(len: usize) -> usize {
+    (len / 8).max(2)
 }
 
 fn boxed(groups: &[String]) -> Box<[Box<str>]> {

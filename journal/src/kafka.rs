@@ -5,10 +5,12 @@
 //! all copies that must be in step have it. One thread follows the partitions
 //! that are read here ([`feed`]) and keeps the newest records in memory for all
 //! their readers ([`reader`]). Positions belong to whoever reads: nothing is
-//! committed to Kafka. [`topic`] makes the topic and refuses one that would lose
+//! committed to Kafka, which only says which process works on which partitions
+//! ([`group`]). [`topic`] makes the topic and refuses one that would lose
 //! records; [`wire`] is how a record lies in a message.
 
 mod feed;
+mod group;
 mod metrics;
 mod options;
 mod producer;
@@ -17,6 +19,7 @@ mod shared;
 mod topic;
 mod wire;
 
+pub(crate) use group::Membership;
 pub use options::{KafkaOptions, SaslMechanism, Secret};
 pub use reader::KafkaReader;
 
@@ -34,7 +37,7 @@ use self::metrics::Counts;
 use self::producer::Producer;
 use self::shared::Shared;
 use crate::metrics::{Gauges, ReaderLag, State};
-use crate::{AppendError, Bounds, JournalStatus, OpenError, Pending, ReadError};
+use crate::{AppendError, Assignment, Bounds, JournalStatus, OpenError, Pending, ReadError};
 
 /// Readers that are behind and read for themselves at the same time; each has a
 /// client with threads of its own. More wait for their turn.
@@ -127,6 +130,36 @@ impl KafkaJournal {
             return Err(ReadError::NoSuchPartition { partition, partitions });
         }
         KafkaReader::new(self.shared(), partition, from)
+    }
+
+    pub(crate) async fn reader_from(
+        &self,
+        partition: PartitionId,
+        from: Position,
+        reached: Position,
+    ) -> Result<KafkaReader, ReadError> {
+        let partitions = self.partitions();
+        if partition.0 >= partitions {
+            return Err(ReadError::NoSuchPartition { partition, partitions });
+        }
+        KafkaReader::open(self.shared(), partition, from, reached).await
+    }
+
+    pub(crate) async fn end(&self, partition: PartitionId) -> Position {
+        reader::asked(self.shared(), partition).await;
+        self.bounds(partition).next
+    }
+
+    pub(crate) fn let_go(&self, name: &'static str, partition: PartitionId) {
+        self.shared().let_go(name, partition);
+    }
+
+    pub(crate) fn assignment(
+        &self,
+        role: &str,
+        registry: &Registry,
+    ) -> Result<Assignment, OpenError> {
+        group::join(self.shared(), role, registry)
     }
 
     pub(crate) fn bounds(&self, partition: PartitionId) -> Bounds {

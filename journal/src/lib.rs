@@ -5,6 +5,7 @@
 //!
 //! It never looks into a record, and knows neither MQTT nor SQL.
 
+mod assignment;
 mod embedded;
 mod entry;
 mod error;
@@ -14,6 +15,7 @@ mod reader;
 mod status;
 mod tail;
 
+pub use assignment::{Assignment, AssignmentChange, FIRST, Release};
 pub use embedded::{
     Disk, EmbeddedJournal, EmbeddedOptions, EmbeddedReader, LocalDisk, MAX_PARTITIONS,
 };
@@ -98,6 +100,62 @@ impl Journal {
         }
     }
 
+    /// As [`Journal::reader`], for who takes a partition over: it waits for brokers
+    /// that do not answer, and for a while until they have all before `reached`,
+    /// which somebody has read already.
+    ///
+    /// # Errors
+    /// `from` is no longer kept, or `reached` is ahead of all that is there.
+    pub async fn reader_from(
+        &self,
+        partition: PartitionId,
+        from: Position,
+        reached: Position,
+    ) -> Result<Reader, ReadError> {
+        match self {
+            Self::Embedded(journal) => {
+                let next = journal.bounds(partition).next;
+                if reached > next {
+                    return Err(ReadError::Ahead { partition, position: reached, next });
+                }
+                journal.reader(partition, from).map(Reader::Embedded)
+            }
+            Self::Kafka(journal) => {
+                journal.reader_from(partition, from, reached).await.map(Reader::Kafka)
+            }
+        }
+    }
+
+    /// The position behind all that is durable of a partition, whoever wrote it.
+    ///
+    /// # Panics
+    /// If there is no such partition.
+    pub async fn end(&self, partition: PartitionId) -> Position {
+        match self {
+            Self::Embedded(journal) => journal.bounds(partition).next,
+            Self::Kafka(journal) => journal.end(partition).await,
+        }
+    }
+
+    /// The partitions of a role that are this process's: all of them in a folder,
+    /// and a share of them where processes share the journal in Kafka, each of
+    /// which takes part in a role once.
+    ///
+    /// # Errors
+    /// The consumer group can't be joined, or the role has an assignment already.
+    pub fn assignment(
+        &self,
+        role: &str,
+        registry: &prometheus::Registry,
+    ) -> Result<Assignment, OpenError> {
+        match self {
+            Self::Embedded(journal) => {
+                Ok(Assignment::of_all(journal.partitions(), role, registry)?)
+            }
+            Self::Kafka(journal) => journal.assignment(role, registry),
+        }
+    }
+
     /// What a partition holds.
     ///
     /// # Panics
@@ -122,6 +180,18 @@ impl Journal {
         match self {
             Self::Embedded(journal) => journal.hold(name, partition, needed),
             Self::Kafka(journal) => journal.hold(name, partition, needed),
+        }
+    }
+
+    /// Reader `name` of another process sees to the partition from now on. In a
+    /// folder, which is no other process's, the hold stays.
+    ///
+    /// # Panics
+    /// If there is no such partition.
+    pub fn let_go(&self, name: &'static str, partition: PartitionId) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Kafka(journal) => journal.let_go(name, partition),
         }
     }
 

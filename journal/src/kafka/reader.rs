@@ -28,6 +28,12 @@ const PIECE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the brokers may take to say what a partition holds.
 const WATERMARK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The pause before they are asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a position that was reached before may be missing.
+const REACHED_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Reads the durable entries of one partition in order, each once.
 pub struct KafkaReader {
     shared: Arc<Shared>,
@@ -55,6 +61,31 @@ impl std::fmt::Debug for KafkaReader {
 }
 
 impl KafkaReader {
+    /// Waits until the brokers say what the partition holds. What they say may
+    /// for a moment be less than what was read of it before, while another broker
+    /// takes the partition over: `reached` is waited for a while.
+    pub(super) async fn open(
+        shared: &Arc<Shared>,
+        partition: PartitionId,
+        from: Position,
+        reached: Position,
+    ) -> Result<Self, ReadError> {
+        let began = Instant::now();
+        loop {
+            if shared.is_closed() {
+                return Err(ReadError::Closed);
+            }
+            let has_answered = asked(shared, partition).await;
+            let bounds = shared.partitions[usize::from(partition.0)].bounds();
+            let is_waited_for = bounds.next < reached && began.elapsed() < REACHED_PATIENCE;
+            if has_answered && !is_waited_for {
+                check(partition, reached, Position(0), bounds.next)?;
+                return Self::attach(shared, partition, from);
+            }
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
+    }
+
     /// Asks the brokers where `from` lies beyond what is known to be there; then
     /// it blocks for as long as they take.
     pub(super) fn new(
@@ -66,6 +97,15 @@ impl KafkaReader {
         if from > state.bounds().next || state.readers.load(Ordering::Acquire) == 0 {
             ask(shared, partition.0);
         }
+        Self::attach(shared, partition, from)
+    }
+
+    fn attach(
+        shared: &Arc<Shared>,
+        partition: PartitionId,
+        from: Position,
+    ) -> Result<Self, ReadError> {
+        let state = &shared.partitions[usize::from(partition.0)];
         let bounds = state.bounds();
         check(partition, from, bounds.oldest, bounds.next)?;
         let view = state.view.subscribe();
@@ -174,17 +214,28 @@ fn check(
     Ok(())
 }
 
+/// Asks the brokers what a partition holds, elsewhere than on the caller's thread.
+pub(super) async fn asked(shared: &Arc<Shared>, partition: PartitionId) -> bool {
+    let shared = shared.clone();
+    let asked = tokio::task::spawn_blocking(move || ask(&shared, partition.0));
+    asked.await.unwrap_or(false)
+}
+
 /// Asks the brokers what a partition holds. Where they don't answer, what was
 /// known stands; a position that isn't there is found when it is read.
-fn ask(shared: &Shared, partition: u16) {
+fn ask(shared: &Shared, partition: u16) -> bool {
     let held = consumer(shared, "error").and_then(|client| {
         let topic = &shared.options.topic;
         client.fetch_watermarks(topic, i32::from(partition), WATERMARK_PATIENCE)
     });
     match held {
-        Ok((oldest, next)) => note_watermarks(shared, partition, oldest, next),
+        Ok((oldest, next)) => {
+            note_watermarks(shared, partition, oldest, next);
+            true
+        }
         Err(error) => {
-            tracing::warn!(%error, partition, "the brokers don't say what a partition holds")
+            tracing::warn!(%error, partition, "the brokers don't say what a partition holds");
+            false
         }
     }
 }

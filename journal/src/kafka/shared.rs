@@ -158,6 +158,11 @@ impl Shared {
         }
     }
 
+    pub fn let_go(&self, name: &'static str, partition: PartitionId) {
+        let mut holds = lock(&self.partitions[usize::from(partition.0)].holds);
+        holds.retain(|(known, _)| *known != name);
+    }
+
     pub fn status(&self) -> JournalStatus {
         let progressed_at = self.progressed_at.load(Ordering::Acquire);
         let is_stalled = self.pending.load(Ordering::Acquire) > 0

@@ -1,14 +1,18 @@
 //! The journal in Kafka, against real brokers.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use journal::{AppendError, Journal, KafkaOptions, OpenError, ReadError, Writing};
+use journal::{
+    AppendError, Assignment, AssignmentChange, Journal, KafkaOptions, OpenError, ReadError, Writing,
+};
 use prometheus::Registry;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use schema::Position;
+use schema::{PartitionId, Position};
+use tokio::sync::watch;
 
 use crate::brokers::{Brokers, open, shared};
 use crate::conformance::conforms;
@@ -117,6 +121,92 @@ async fn two_nodes_append_and_read_one_order() {
         }
     }
     assert_eq!(other.bounds(P1).next, Position(50));
+    one.close().await;
+    other.close().await;
+}
+
+/// The next partitions that are assigned, or none if nothing is within a moment.
+async fn assigned(assignment: &mut Assignment) -> Vec<PartitionId> {
+    match tokio::time::timeout(Duration::from_secs(60), assignment.next()).await {
+        Ok(AssignmentChange::Assigned(partitions)) => partitions,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_divided_among_processes_and_given_back() {
+    let options = shared().options();
+    let (one, other) = (open(&options).await, open(&options).await);
+    let (of_one, of_other) = (Registry::new(), Registry::new());
+    let mut first = one.assignment("work", &of_one).unwrap();
+    assert_eq!(assigned(&mut first).await, [P0, P1]);
+    let mut alone = one.assignment("other-work", &of_one).unwrap();
+    assert_eq!(assigned(&mut alone).await, [P0, P1], "each role is divided by itself");
+
+    let mut second = other.assignment("work", &of_other).unwrap();
+    let AssignmentChange::Revoked(revoked, release) = first.next().await else { panic!() };
+    assert_eq!(revoked.len(), 1, "only what moves is interrupted: {revoked:?}");
+    let early = tokio::time::timeout(Duration::from_secs(2), second.next()).await;
+    assert!(early.is_err(), "it is not given away before it is released: {early:?}");
+    drop(release);
+    assert_eq!(assigned(&mut second).await, revoked);
+
+    second.leave().await;
+    assert_eq!(assigned(&mut first).await, revoked, "who leaves gives back at once");
+    first.leave().await;
+    alone.leave().await;
+    one.close().await;
+    other.close().await;
+}
+
+/// What is to hold of (who, what) runs.
+type Holds<'a> = &'a dyn Fn(&[(u8, PartitionId)]) -> bool;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_runs_for_each_partition_that_is_ours() {
+    let options = shared().options();
+    let (one, other) = (open(&options).await, open(&options).await);
+    let running: Arc<Mutex<Vec<(u8, PartitionId)>>> = Arc::default();
+    let work = |of: u8, journal: &Journal| {
+        let (stop, stopping) = watch::channel(false);
+        let assignment = journal.assignment("work", &Registry::new()).unwrap();
+        let running = running.clone();
+        let begin = move |partition, mut ending: watch::Receiver<bool>| {
+            let running = running.clone();
+            async move {
+                running.lock().unwrap().push((of, partition));
+                ending.wait_for(|is_ending| *is_ending).await.unwrap();
+                running.lock().unwrap().retain(|it| *it != (of, partition));
+            }
+        };
+        (stop, tokio::spawn(assignment.run(stopping, begin)))
+    };
+    let until = async |what: &str, holds: Holds| {
+        for _ in 0..600 {
+            let now = running.lock().unwrap().clone();
+            let mut partitions: Vec<_> = now.iter().map(|(_, partition)| *partition).collect();
+            partitions.sort_unstable();
+            let all = partitions.len();
+            partitions.dedup();
+            assert_eq!(partitions.len(), all, "a partition has one task at a time: {now:?}");
+            if holds(&now) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{what}: {:?}", running.lock().unwrap());
+    };
+    let count = |of: u8, now: &[(u8, PartitionId)]| now.iter().filter(|it| it.0 == of).count();
+    let (stop_one, one_ends) = work(1, &one);
+    until("all are of the first", &|now| count(1, now) == 2).await;
+    let (stop_other, other_ends) = work(2, &other);
+    until("each has one", &|now| count(1, now) == 1 && count(2, now) == 1).await;
+    stop_one.send_replace(true);
+    one_ends.await.unwrap();
+    until("all are of the second", &|now| count(2, now) == 2).await;
+    stop_other.send_replace(true);
+    other_ends.await.unwrap();
+    assert_eq!(*running.lock().unwrap(), []);
     one.close().await;
     other.close().await;
 }

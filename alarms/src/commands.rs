@@ -35,6 +35,9 @@ pub use many::{MAX_ACTED_ALARMS, ManyOutcome};
 /// How long a caller waits for the effect of what is durable already.
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether another node has come to it.
+const ELSEWHERE_PAUSE: Duration = Duration::from_millis(25);
+
 /// The pause before deliveries are tried again at start.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -268,7 +271,7 @@ impl AlarmCommands {
         if positions.is_empty() {
             // Another caller has delivered ours: it is before the journal's end.
             for partition in (0..self.journal.partitions()).map(PartitionId) {
-                let next = self.journal.bounds(partition).next.0;
+                let next = self.journal.end(partition).await.0;
                 positions.extend(next.checked_sub(1).map(|last| (partition, Position(last))));
             }
         }
@@ -287,14 +290,34 @@ impl AlarmCommands {
         deadline: Instant,
     ) -> Result<(), CommandError> {
         let mut progress = self.progress[usize::from(partition.0)].clone();
-        let done = progress
-            .wait_for(|progress| progress.position > position || progress.stopped.is_some());
-        let stopped = match tokio::time::timeout_at(deadline, done).await {
-            Ok(Ok(progress)) if progress.position > position => return Ok(()),
-            Ok(Ok(progress)) => progress.stopped.clone(),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        Err(CommandError::NotYet { partition, stopped })
+        loop {
+            let now = progress.borrow_and_update().clone();
+            if now.position > position {
+                return Ok(());
+            }
+            if now.stopped.is_some() {
+                return Err(CommandError::NotYet { partition, stopped: now.stopped });
+            }
+            let elsewhere = async {
+                if now.is_owned {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(ELSEWHERE_PAUSE).await;
+            };
+            tokio::select! {
+                changed = progress.changed() => if changed.is_err() {
+                    // The workers are gone.
+                    break;
+                },
+                () = elsewhere => {
+                    if self.store.position(partition).await? > position {
+                        return Ok(());
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        Err(CommandError::NotYet { partition, stopped: None })
     }
 
     /// Delivers what a crash left behind.

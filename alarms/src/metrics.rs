@@ -62,6 +62,7 @@ pub(crate) struct PartitionMetrics {
     pub snapshot_seconds: Histogram,
     pub snapshot_bytes: IntGauge,
     pub stopped: IntGauge,
+    of_partition: ([IntGaugeVec; 3], String),
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -126,6 +127,21 @@ impl AlarmMetrics {
             snapshot_seconds: self.snapshot_seconds.clone(),
             snapshot_bytes: gauge(&self.snapshot_bytes),
             stopped: self.stopped.clone(),
+            of_partition: (
+                [self.lag.clone(), self.active.clone(), self.snapshot_bytes.clone()],
+                label,
+            ),
+        }
+    }
+}
+
+impl PartitionMetrics {
+    /// What is told of a partition is told by its owner only.
+    pub fn forget(&self) {
+        let (families, label) = &self.of_partition;
+        for family in families {
+            // It may never have been set.
+            let _ = family.remove_label_values(&[label.as_str()]);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use alarm_core::{Engine, EngineOptions, RestoreError, Tally};
 use journal::{Entry, Journal, ReadError, Reader};
 use schema::{Cause, PartitionId, Position, Transition, TransitionKind};
-use store::alarms::{Claim, Commit, NewNotice, Tick};
+use store::alarms::{AlarmStoreError, Claim, Commit, NewNotice, Tick};
 use store::{AlarmStore, Directory};
 use tokio::sync::watch;
 
@@ -45,13 +45,20 @@ pub(crate) enum StopReason {
     #[error("record {position}: {source}")]
     Apply { position: Position, source: ApplyError },
     #[error("the store refused: {0}")]
-    Store(#[from] store::alarms::AlarmStoreError),
+    Store(#[from] AlarmStoreError),
     #[error("the snapshot can't be taken back: {0}")]
     Restore(#[from] RestoreError),
     #[error(
         "the alarms stand at {committed}, behind the journal's end at {next}: the journal was replaced"
     )]
     JournalBehind { committed: Position, next: Position },
+}
+
+impl StopReason {
+    /// Another node has claimed the partition, and goes on with it.
+    fn is_taken_over(&self) -> bool {
+        matches!(self, Self::Store(AlarmStoreError::Fenced { .. }))
+    }
 }
 
 /// What a worker stands on.
@@ -105,14 +112,29 @@ impl Owned {
 impl PartitionWorker {
     /// Runs until it is stopped, or stops itself loudly.
     pub async fn run(mut self) {
-        match self.own().await {
-            Ok(()) => {}
-            Err(reason) => {
-                let partition = self.partition;
-                tracing::error!(%partition, %reason, "the alarm worker of a partition stopped");
-                self.metrics.stopped.inc();
-                self.progress.send_modify(|progress| progress.stopped = Some(reason.to_string()));
-            }
+        self.progress.send_modify(|progress| (progress.is_owned, progress.stopped) = (true, None));
+        if let Err(reason) = self.own().await {
+            self.stay_stopped(&reason).await;
+        }
+        self.progress.send_modify(|progress| (progress.is_owned, progress.stopped) = (false, None));
+        self.journal.let_go(READER_NAME, self.partition);
+        self.metrics.forget();
+    }
+
+    /// Tells why it stopped until the partition is another's.
+    async fn stay_stopped(&mut self, reason: &StopReason) {
+        let partition = self.partition;
+        if reason.is_taken_over() {
+            tracing::warn!(%partition, %reason, "another node evaluates the partition");
+        } else {
+            tracing::error!(%partition, %reason, "the alarm worker of a partition stopped");
+            self.metrics.stopped.inc();
+        }
+        self.progress.send_modify(|progress| progress.stopped = Some(reason.to_string()));
+        // Whoever sends may be gone, which is the end as well.
+        let _ = self.stopping.wait_for(|is_stopping| *is_stopping).await;
+        if !reason.is_taken_over() {
+            self.metrics.stopped.dec();
         }
     }
 
@@ -181,12 +203,7 @@ impl PartitionWorker {
             None if claim.position == Position(0) => (Engine::new(options), oldest),
             None => (Engine::new(options), Position(0)),
         };
-        let mut reader = self.journal.reader(self.partition, from)?;
-        // Behind the reader, which has asked where the journal ends.
-        let next = self.journal.bounds(self.partition).next;
-        if claim.position > next {
-            return Err(StopReason::JournalBehind { committed: claim.position, next });
-        }
+        let Some(mut reader) = self.reader(from, claim.position).await? else { return Ok(None) };
         self.journal.hold(READER_NAME, self.partition, from);
         let tally = engine.tally();
         let mut owned = Owned {
@@ -235,6 +252,25 @@ impl PartitionWorker {
         // Where nothing was ever committed the position is the journal's start.
         owned.committed = if claim.position == Position(0) { Position(0) } else { owned.committed };
         Ok(Some((owned, reader)))
+    }
+
+    /// None when it was stopped while it waited for the journal.
+    async fn reader(
+        &mut self,
+        from: Position,
+        committed: Position,
+    ) -> Result<Option<Reader>, StopReason> {
+        let opening = self.journal.reader_from(self.partition, from, committed);
+        tokio::select! {
+            opened = opening => match opened {
+                Ok(reader) => Ok(Some(reader)),
+                Err(ReadError::Ahead { next, .. }) if committed > next => {
+                    Err(StopReason::JournalBehind { committed, next })
+                }
+                Err(error) => Err(error.into()),
+            },
+            _ = self.stopping.wait_for(|is_stopping| *is_stopping) => Ok(None),
+        }
     }
 
     fn apply(&self, owned: &mut Owned, entry: &Entry) -> Result<(), StopReason> {

@@ -1,15 +1,15 @@
-//! All partitions' workers, on threads of their own.
+//! The workers of this node's partitions, on threads of their own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use journal::Journal;
+use journal::{FIRST, Journal, OpenError};
 use schema::{PartitionId, Position};
 use serde::{Deserialize, Serialize};
 use store::Store;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 
 use crate::commands::AlarmCommands;
 use crate::follower::Follower;
@@ -65,9 +65,11 @@ pub enum StartError {
     Threads(#[from] std::io::Error),
     #[error("cannot register the alarm workers' metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    #[error("cannot take part in the work on the partitions: {0}")]
+    Assignment(#[from] OpenError),
 }
 
-/// How far a partition's alarms are.
+/// How far the alarms of a partition are that this node works on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionStatus {
     pub partition: PartitionId,
@@ -81,23 +83,89 @@ pub struct PartitionStatus {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
+    /// Of a partition that is another's, where it stood when it was last ours.
     pub position: Position,
+    /// This node works on it.
+    pub is_owned: bool,
     pub stopped: Option<String>,
 }
 
-/// The running workers. Dropped, they end as well, without being waited for.
+/// The name of the work on the partitions.
+const ROLE: &str = "alarms";
+
+/// The running workers of the partitions that are this node's, and the way in for
+/// commands to all. Dropped, they end as well, without being waited for.
 #[derive(Debug)]
 pub struct AlarmWorkers {
     journal: Journal,
     progress: Arc<[watch::Receiver<Progress>]>,
     commands: AlarmCommands,
     stop: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
+    task: Mutex<Option<JoinHandle<()>>>,
     runtime: Option<Runtime>,
 }
 
+/// What the workers of all partitions have in common.
+#[derive(Debug)]
+struct Workshop {
+    journal: Journal,
+    store: Store,
+    options: AlarmOptions,
+    metrics: AlarmMetrics,
+    senders: Vec<watch::Sender<Progress>>,
+    commands: AlarmCommands,
+}
+
+impl Workshop {
+    /// Works on a partition until `ending` turns true.
+    fn work(
+        &self,
+        partition: PartitionId,
+        ending: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let worker = PartitionWorker {
+            journal: self.journal.clone(),
+            directory: self.store.directory().clone(),
+            store: self.store.alarms().clone(),
+            partition,
+            options: self.options.clone(),
+            progress: self.senders[usize::from(partition.0)].clone(),
+            stopping: ending.clone(),
+            metrics: self.metrics.of(partition),
+        };
+        let once = (partition == FIRST).then(|| self.once(ending));
+        async move {
+            let once = async {
+                if let Some(once) = once {
+                    once.await;
+                }
+            };
+            tokio::join!(worker.run(), once);
+        }
+    }
+
+    /// What one node does for all partitions.
+    fn once(&self, ending: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + use<> {
+        let follower = Follower {
+            journal: self.journal.clone(),
+            directory: self.store.directory().clone(),
+            store: self.store.alarms().clone(),
+            commands: self.commands.clone(),
+            retry: Duration::from_millis(self.options.retry_ms),
+            refused_repeat: Duration::from_millis(self.options.refused_repeat_ms),
+            carried: self.metrics.carried.clone(),
+            stopping: ending.clone(),
+        };
+        let deliver = self.commands.clone().deliver_at_start(ending);
+        async move {
+            tokio::join!(follower.run(), deliver);
+        }
+    }
+}
+
 impl AlarmWorkers {
-    /// Takes over all partitions of the journal and starts a task for each.
+    /// Works on the partitions that are this node's: all of a journal in a folder,
+    /// a share of one in Kafka.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then. A partition that can't be taken over
@@ -108,49 +176,56 @@ impl AlarmWorkers {
         options: &AlarmOptions,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
-        let metrics = AlarmMetrics::register(registry)?;
-        let (stop, stopping) = watch::channel(false);
-        let (mut workers, mut progress) = (Vec::new(), Vec::new());
-        for partition in (0..journal.partitions()).map(PartitionId) {
-            let (sender, receiver) = watch::channel(Progress::default());
-            progress.push(receiver);
-            workers.push(PartitionWorker {
-                journal: journal.clone(),
-                directory: store.directory().clone(),
-                store: store.alarms().clone(),
-                partition,
-                options: options.clone(),
-                progress: sender,
-                stopping: stopping.clone(),
-                metrics: metrics.of(partition),
-            });
-        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads(options))
             .thread_name("alarms")
             .enable_time()
             .build()?;
+        let assignment = journal.assignment(ROLE, registry)?;
+        let (mut workers, workshop) = Self::assemble(journal, store, options, registry)?;
+        let begin = move |partition, ending| workshop.work(partition, ending);
+        let work = assignment.run(workers.stop.subscribe(), begin);
+        workers.task.get_mut().unwrap_or_else(PoisonError::into_inner).replace(runtime.spawn(work));
+        workers.runtime = Some(runtime);
+        Ok(workers)
+    }
+
+    /// Works on no partition; commands are taken all the same, and answered when
+    /// another node has done them.
+    ///
+    /// # Errors
+    /// [`StartError::Metrics`].
+    pub fn elsewhere(
+        journal: &Journal,
+        store: &Store,
+        options: &AlarmOptions,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, StartError> {
+        Ok(Self::assemble(journal, store, options, registry)?.0)
+    }
+
+    fn assemble(
+        journal: &Journal,
+        store: &Store,
+        options: &AlarmOptions,
+        registry: &prometheus::Registry,
+    ) -> Result<(Self, Workshop), StartError> {
+        let metrics = AlarmMetrics::register(registry)?;
+        let channels = (0..journal.partitions()).map(|_| watch::channel(Progress::default()));
+        let (senders, progress): (Vec<_>, Vec<_>) = channels.unzip();
         let progress: Arc<[_]> = progress.into();
         let commands =
             AlarmCommands::new(journal.clone(), store.alarms().clone(), progress.clone());
-        let mut tasks = JoinSet::new();
-        for worker in workers {
-            tasks.spawn_on(worker.run(), runtime.handle());
-        }
-        let follower = Follower {
+        let workers = Self {
             journal: journal.clone(),
-            directory: store.directory().clone(),
-            store: store.alarms().clone(),
+            progress,
             commands: commands.clone(),
-            retry: Duration::from_millis(options.retry_ms),
-            refused_repeat: Duration::from_millis(options.refused_repeat_ms),
-            carried: metrics.carried.clone(),
-            stopping: stopping.clone(),
+            stop: watch::Sender::new(false),
+            task: Mutex::default(),
+            runtime: None,
         };
-        tasks.spawn_on(follower.run(), runtime.handle());
-        tasks.spawn_on(commands.clone().deliver_at_start(stopping), runtime.handle());
-        let (tasks, runtime) = (Mutex::new(tasks), Some(runtime));
-        Ok(Self { journal: journal.clone(), progress, commands, stop, tasks, runtime })
+        let (journal, store, options) = (journal.clone(), store.clone(), options.clone());
+        Ok((workers, Workshop { journal, store, options, metrics, senders, commands }))
     }
 
     /// The way in for commands and profiles.
@@ -159,28 +234,27 @@ impl AlarmWorkers {
         &self.commands
     }
 
-    /// How far each partition is.
+    /// How far each partition of this node is.
     #[must_use]
     pub fn status(&self) -> Vec<PartitionStatus> {
         let of = |(partition, progress): (u16, &watch::Receiver<Progress>)| {
             let partition = PartitionId(partition);
-            let Progress { position, stopped } = progress.borrow().clone();
+            let Progress { position, is_owned, stopped } = progress.borrow().clone();
             let behind = self.journal.bounds(partition).next.0.saturating_sub(position.0);
-            PartitionStatus { partition, position, behind, stopped }
+            is_owned.then_some(PartitionStatus { partition, position, behind, stopped })
         };
-        (0..).zip(self.progress.iter()).map(of).collect()
+        (0..).zip(self.progress.iter()).filter_map(of).collect()
     }
 
     /// Ends each task behind the records that it has in hand, with a snapshot,
-    /// so that the next start replays little.
+    /// so that the next start, or the next owner, replays little.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
-        let mut tasks =
-            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "an alarm worker failed");
-            }
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the alarm workers failed");
         }
     }
 }

@@ -43,7 +43,7 @@ pub use query::{
     AlarmMoment, AlarmOrder, AlarmPlace, AlarmQuery, AlarmRow, AlarmStatus, AlarmTarget,
 };
 
-use crate::sql::{Database, PostgresOptions, Readers, Session, SqlError};
+use crate::sql::{Database, Optional as _, PostgresOptions, Readers, Session, SqlError};
 use metrics::ReadMeters;
 use writer::{Request, Writer};
 
@@ -225,6 +225,22 @@ impl AlarmStore {
     /// The database refuses.
     pub async fn claim(&self, partition: PartitionId) -> Result<Claim, AlarmStoreError> {
         self.shared.writer.ask(|answer| Request::Claim(partition, answer)).await
+    }
+
+    /// Where a partition stands, whichever node works on it: all that came of
+    /// records before it is committed.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub async fn position(&self, partition: PartitionId) -> Result<Position, AlarmStoreError> {
+        self.read(move |sql| {
+            let found = sql
+                .prepare_cached("SELECT position FROM partitions WHERE partition = ?1")?
+                .query_row([partition.0], |row| row.get(0))
+                .optional()?;
+            Ok(Position(found.unwrap_or(0)))
+        })
+        .await
     }
 
     /// Makes a stretch durable, whole or not at all. What a transition's id

@@ -158,6 +158,18 @@ impl Presence {
         Ok(Self { shared, stop, task })
     }
 
+    /// Watches nobody: routers are taken in by other nodes, and how they stand is
+    /// not known here.
+    #[must_use]
+    pub fn elsewhere(broker: &Broker) -> Self {
+        let shared = Arc::new(Shared {
+            node: Arc::clone(&broker.node),
+            known: DashMap::new(),
+            is_settled: false.into(),
+        });
+        Self { shared, stop: watch::Sender::new(false), task: Mutex::default() }
+    }
+
     /// How a router stands now.
     #[must_use]
     pub fn of(&self, router: RouterId) -> RouterPresence {

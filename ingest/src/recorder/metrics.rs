@@ -25,6 +25,7 @@ pub(super) struct PartitionMetrics {
     pub stopped: IntGauge,
     pub rows: IntCounter,
     pub retries: IntCounter,
+    lags: (Vec<IntGaugeVec>, GaugeVec, String),
 }
 
 impl RecorderMetrics {
@@ -56,8 +57,9 @@ impl RecorderMetrics {
     }
 
     pub(super) fn of(&self, partition: PartitionId) -> PartitionMetrics {
-        let label = partition.to_string();
-        let label = &[label.as_str()];
+        let name = partition.to_string();
+        let label = &[name.as_str()];
+        let gauges = [&self.position, &self.lag_records, &self.stopped];
         PartitionMetrics {
             position: self.position.with_label_values(label),
             lag_records: self.lag_records.with_label_values(label),
@@ -65,6 +67,19 @@ impl RecorderMetrics {
             stopped: self.stopped.with_label_values(label),
             rows: self.rows.with_label_values(label),
             retries: self.retries.with_label_values(label),
+            lags: (gauges.into_iter().cloned().collect(), self.lag_seconds.clone(), name),
         }
+    }
+}
+
+impl PartitionMetrics {
+    /// How far a partition is, is told by its owner only.
+    pub(super) fn forget(&self) {
+        let (gauges, seconds, name) = &self.lags;
+        // They may never have been set.
+        for gauge in gauges {
+            let _ = gauge.remove_label_values(&[name.as_str()]);
+        }
+        let _ = seconds.remove_label_values(&[name.as_str()]);
     }
 }

@@ -1,6 +1,6 @@
 //! The recorder: from the journal into the history and the attributes.
 //!
-//! A task per partition reads durable records in their order, writes readings
+//! A task for each partition of this node reads durable records in their order, writes readings
 //! to the history and attributes to theirs, and tells the journal how far both
 //! are on disk, so that retention keeps what a restart would need. It skips no
 //! record: one that can't be read stops its partition, which is logged, counted
@@ -16,14 +16,13 @@ mod partition;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use journal::Journal;
+use journal::{Journal, OpenError};
 use schema::{PartitionId, Position};
 use serde::{Deserialize, Serialize};
-use store::history::HistoryError;
 use store::{Attributes, History};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 
 use self::metrics::RecorderMetrics;
 use self::partition::{PartitionRecorder, Progress};
@@ -61,13 +60,13 @@ impl Default for RecorderOptions {
 pub enum StartError {
     #[error("cannot start the recorder's threads: {0}")]
     Threads(#[from] std::io::Error),
-    #[error("cannot write to the history: {0}")]
-    History(#[from] HistoryError),
     #[error("cannot register the recorder's metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    #[error("cannot take part in the work on the partitions: {0}")]
+    Assignment(#[from] OpenError),
 }
 
-/// How far a partition is recorded.
+/// How far a partition of this node is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionStatus {
     pub partition: PartitionId,
@@ -79,23 +78,28 @@ pub struct PartitionStatus {
     pub stopped: Option<String>,
 }
 
-/// The running recorder. Dropped, it ends as well, without waiting for it.
+/// The name of the work on the partitions.
+const ROLE: &str = "recorder";
+
+/// The running recorder of the partitions that are this node's. Dropped, it ends
+/// as well, without waiting for it.
 #[derive(Debug)]
 pub struct Recorder {
     journal: Journal,
-    progress: Vec<Arc<Progress>>,
+    progress: Arc<[Mutex<Option<Arc<Progress>>>]>,
     stop: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
+    task: Mutex<Option<JoinHandle<()>>>,
     runtime: Option<Runtime>,
 }
 
 impl Recorder {
-    /// Starts a task for each partition of the journal.
+    /// Records the partitions that are this node's: all of a journal in a folder,
+    /// a share of one in Kafka.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then. A partition that can't be read is no
     /// such error: it stands in [`Recorder::status`] as stopped.
-    pub async fn start(
+    pub fn start(
         journal: &Journal,
         history: &History,
         attributes: &Attributes,
@@ -103,63 +107,93 @@ impl Recorder {
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
         let metrics = RecorderMetrics::register(registry)?;
-        let (stop, stopping) = watch::channel(false);
-        let mut recorders = Vec::new();
-        let mut progress = Vec::new();
+        let assignment = journal.assignment(ROLE, registry)?;
+        let mut recorder = Self::elsewhere(journal);
+        // Before the first record is submitted; what is another's is let go again.
         for partition in (0..journal.partitions()).map(PartitionId) {
-            let recorder = PartitionRecorder {
-                journal: journal.clone(),
-                partition,
-                writer: history.writer(partition).await?,
-                history: history.clone(),
-                attributes: attributes.clone(),
-                options: options.clone(),
-                stopping: stopping.clone(),
-                progress: Arc::default(),
-                metrics: metrics.of(partition),
-            };
-            progress.push(Arc::clone(&recorder.progress));
-            recorders.push(recorder);
+            partition::hold(journal, history, attributes, partition);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads(options))
             .thread_name("recorder")
             .enable_time()
             .build()?;
-        let mut tasks = JoinSet::new();
-        for recorder in recorders {
-            tasks.spawn_on(recorder.run(), runtime.handle());
-        }
-        let (tasks, runtime) = (Mutex::new(tasks), Some(runtime));
-        Ok(Self { journal: journal.clone(), progress, stop, tasks, runtime })
+        let progress = recorder.progress.clone();
+        let (journal, history) = (journal.clone(), history.clone());
+        let (attributes, options) = (attributes.clone(), options.clone());
+        let begin = move |partition: PartitionId, ending| {
+            let own = Arc::new(Progress::default());
+            set(&progress, partition, Some(own.clone()));
+            let recorder = PartitionRecorder {
+                journal: journal.clone(),
+                partition,
+                history: history.clone(),
+                attributes: attributes.clone(),
+                options: options.clone(),
+                stopping: ending,
+                progress: own,
+                metrics: metrics.of(partition),
+            };
+            let progress = progress.clone();
+            async move {
+                recorder.run().await;
+                set(&progress, partition, None);
+            }
+        };
+        let work = assignment.run(recorder.stop.subscribe(), begin);
+        recorder
+            .task
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(runtime.spawn(work));
+        recorder.runtime = Some(runtime);
+        Ok(recorder)
     }
 
-    /// How far each partition is.
+    /// Records no partition: others do.
+    #[must_use]
+    pub fn elsewhere(journal: &Journal) -> Self {
+        Self {
+            journal: journal.clone(),
+            progress: (0..journal.partitions()).map(|_| Mutex::default()).collect(),
+            stop: watch::Sender::new(false),
+            task: Mutex::default(),
+            runtime: None,
+        }
+    }
+
+    /// How far each partition of this node is.
     #[must_use]
     pub fn status(&self) -> Vec<PartitionStatus> {
-        let of = |(partition, progress): (u16, &Arc<Progress>)| {
+        let of = |(partition, progress): (u16, &Mutex<Option<Arc<Progress>>>)| {
+            let progress = progress.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
             let partition = PartitionId(partition);
             let position = progress.position();
             let behind = self.journal.bounds(partition).next.0.saturating_sub(position.0);
-            PartitionStatus { partition, position, behind, stopped: progress.stopped() }
+            Some(PartitionStatus { partition, position, behind, stopped: progress.stopped() })
         };
-        (0..).zip(&self.progress).map(of).collect()
+        (0..).zip(self.progress.iter()).filter_map(of).collect()
     }
 
     /// Ends each task behind the records that it has in hand. What is not in
     /// the history's files then is read from the journal again at the next start.
     pub async fn close(&self) {
         self.stop.send_replace(true);
-        let mut tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
-        };
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a recorder's task failed");
-            }
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the recorder failed");
         }
     }
+}
+
+fn set(
+    all: &[Mutex<Option<Arc<Progress>>>],
+    partition: PartitionId,
+    progress: Option<Arc<Progress>>,
+) {
+    *all[usize::from(partition.0)].lock().unwrap_or_else(PoisonError::into_inner) = progress;
 }
 
 impl Drop for Recorder {

@@ -39,7 +39,6 @@ impl Progress {
 pub(super) struct PartitionRecorder {
     pub journal: Journal,
     pub partition: PartitionId,
-    pub writer: HistoryWriter,
     pub history: History,
     pub attributes: Attributes,
     pub options: RecorderOptions,
@@ -59,8 +58,17 @@ enum End {
     Record { position: Position, source: DecodeError },
     #[error("history, record at position {position}: {source}")]
     History { position: Position, source: HistoryError },
+    #[error("the history cannot be taken over: {0}")]
+    Claim(HistoryError),
     #[error("attributes: {0}")]
     Attributes(AttributesError),
+}
+
+impl End {
+    /// Another node has claimed the partition, and goes on with it.
+    fn is_taken_over(&self) -> bool {
+        matches!(self, Self::History { source: HistoryError::Fenced(_), .. })
+    }
 }
 
 impl From<ReadError> for End {
@@ -81,14 +89,40 @@ impl Drop for PartitionRecorder {
     }
 }
 
+/// Tells the journal what a restart would need.
+pub(super) fn hold(
+    journal: &Journal,
+    history: &History,
+    attributes: &Attributes,
+    partition: PartitionId,
+) {
+    let in_files = history.durable_position(partition);
+    journal.hold(HOLD, partition, in_files.min(attributes.position(partition)));
+}
+
 impl PartitionRecorder {
     pub(super) async fn run(mut self) {
         match self.record().await {
             Ok(()) | Err(End::Asked) => {
                 tracing::debug!(partition = %self.partition, "the recorder ends");
             }
-            Err(end) => self.stopped(&end.to_string()),
+            Err(end) => self.stay_stopped(&end).await,
         }
+        self.journal.let_go(HOLD, self.partition);
+        self.metrics.forget();
+    }
+
+    /// Tells why it stopped until the partition is another's.
+    async fn stay_stopped(&mut self, end: &End) {
+        if end.is_taken_over() {
+            let partition = self.partition;
+            tracing::warn!(%partition, reason = %end, "another node records the partition");
+            self.progress.stopped.get_or_init(|| end.to_string());
+        } else {
+            self.stopped(&end.to_string());
+        }
+        // Whoever sends may be gone, which is the end as well.
+        let _ = self.stopping.wait_for(|stopping| *stopping).await;
     }
 
     fn stopped(&self, reason: &str) {
@@ -102,14 +136,22 @@ impl PartitionRecorder {
     }
 
     async fn record(&mut self) -> Result<(), End> {
-        // The first record that either of the two has still to take.
-        let start = self.writer.position().min(self.attributes.position(self.partition));
+        let mut writer = self.claim().await?;
+        self.take_over_attributes().await?;
+        // The first record that either of the two has still to take, and what one
+        // of them has reached.
+        let (in_history, in_attributes) =
+            (writer.position(), self.attributes.position(self.partition));
+        let (start, reached) = (in_history.min(in_attributes), in_history.max(in_attributes));
         self.hold();
         self.progress.position.store(start.0, Ordering::Relaxed);
-        let mut reader = self.journal.reader(self.partition, start)?;
+        let mut stopping = self.stopping.clone();
+        let mut reader = tokio::select! {
+            opened = self.journal.reader_from(self.partition, start, reached) => opened?,
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+        };
         let mut tick = tokio::time::interval(Duration::from_millis(self.options.hold_interval_ms));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stopping = self.stopping.clone();
         let mut changes = Vec::new();
         let mut pause = Pause::new(&self.options);
         loop {
@@ -123,7 +165,7 @@ impl PartitionRecorder {
                 None => {}
                 Some(Ok(entry)) => {
                     pause = Pause::new(&self.options);
-                    self.take_all(entry, &mut reader, &mut changes).await?;
+                    self.take_all(entry, &mut reader, &mut writer, &mut changes).await?;
                 }
                 Some(Err(error)) if error.is_retryable() => self.wait(&mut pause, &error).await?,
                 Some(Err(error)) => return Err(error.into()),
@@ -141,12 +183,13 @@ impl PartitionRecorder {
         &mut self,
         entry: Entry,
         reader: &mut Reader,
+        writer: &mut HistoryWriter,
         changes: &mut Vec<AttributeChange>,
     ) -> Result<(), End> {
         let mut next = Some(entry);
         let mut taken = 0;
         while let Some(entry) = next.take() {
-            self.take(&entry, changes).await?;
+            self.take(&entry, writer, changes).await?;
             self.age(entry.appended_at);
             taken += 1;
             if taken < self.options.max_batch_records {
@@ -157,25 +200,35 @@ impl PartitionRecorder {
         Ok(())
     }
 
-    async fn take(&mut self, entry: &Entry, changes: &mut Vec<AttributeChange>) -> Result<(), End> {
+    async fn take(
+        &mut self,
+        entry: &Entry,
+        writer: &mut HistoryWriter,
+        changes: &mut Vec<AttributeChange>,
+    ) -> Result<(), End> {
         let position = entry.position;
         let scope = match entry.kind {
             RecordKind::Readings => None,
             RecordKind::ClientAttributes => Some(Scope::Client),
             RecordKind::SharedAttributes => Some(Scope::Shared),
-            RecordKind::Commands => return self.pass_over(position).await,
+            RecordKind::Commands => return self.pass_over(writer, position).await,
         };
         let rows = entry.record_rows().map_err(|source| End::Record { position, source })?;
         self.metrics.rows.inc_by(u64::from(entry.rows));
-        let Some(scope) = scope else { return self.write(position, &rows).await };
+        let Some(scope) = scope else { return self.write(writer, position, &rows).await };
         if position >= self.attributes.position(self.partition) {
             changes.extend((0..rows.len()).map(|row| change(&rows, row, scope)));
         }
-        self.pass_over(position).await
+        self.pass_over(writer, position).await
     }
 
-    async fn write(&mut self, position: Position, rows: &RecordRows) -> Result<(), End> {
-        if position < self.writer.position() {
+    async fn write(
+        &mut self,
+        writer: &mut HistoryWriter,
+        position: Position,
+        rows: &RecordRows,
+    ) -> Result<(), End> {
+        if position < writer.position() {
             return Ok(());
         }
         let mut pause = Pause::new(&self.options);
@@ -183,9 +236,9 @@ impl PartitionRecorder {
             tokio::select! {
                 biased;
                 _ = self.stopping.wait_for(|stopping| *stopping) => return Err(End::Asked),
-                () = self.writer.ready() => {}
+                () = writer.ready() => {}
             }
-            match self.writer.write(position, rows) {
+            match writer.write(position, rows) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_retryable() => self.wait(&mut pause, &error).await?,
                 Err(source) => return Err(End::History { position, source }),
@@ -194,10 +247,10 @@ impl PartitionRecorder {
     }
 
     /// Tells the history that this record holds nothing for it.
-    async fn pass_over(&mut self, position: Position) -> Result<(), End> {
+    async fn pass_over(&self, writer: &mut HistoryWriter, position: Position) -> Result<(), End> {
         let mut pause = Pause::new(&self.options);
-        while position >= self.writer.position() {
-            match self.writer.advance(position.next()) {
+        while position >= writer.position() {
+            match writer.advance(position.next()) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_retryable() => self.wait(&mut pause, &error).await?,
                 Err(source) => return Err(End::History { position, source }),
@@ -221,11 +274,31 @@ impl PartitionRecorder {
         }
     }
 
-    /// Tells the journal what a restart would need.
+    /// Claims the history's partition, so that a former owner writes no more.
+    async fn claim(&mut self) -> Result<HistoryWriter, End> {
+        let mut pause = Pause::new(&self.options);
+        loop {
+            match self.history.writer(self.partition).await {
+                Ok(writer) => return Ok(writer),
+                Err(error) if error.is_retryable() => self.wait(&mut pause, &error).await?,
+                Err(error) => return Err(End::Claim(error)),
+            }
+        }
+    }
+
+    async fn take_over_attributes(&mut self) -> Result<(), End> {
+        let mut pause = Pause::new(&self.options);
+        loop {
+            match self.attributes.take_over(self.partition).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_retryable() => self.wait(&mut pause, &error).await?,
+                Err(error) => return Err(End::Attributes(error)),
+            }
+        }
+    }
+
     fn hold(&self) {
-        let in_files = self.history.durable_position(self.partition);
-        let needed = in_files.min(self.attributes.position(self.partition));
-        self.journal.hold(HOLD, self.partition, needed);
+        hold(&self.journal, &self.history, &self.attributes, self.partition);
     }
 
     fn note(&self, position: Position) {

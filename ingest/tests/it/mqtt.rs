@@ -81,7 +81,6 @@ impl Setup {
         let options = RecorderOptions::default();
         let recorder =
             Recorder::start(&journal, store.history(), store.attributes(), &options, &registry)
-                .await
                 .unwrap();
         let (directory, attributes) = (store.directory().clone(), store.attributes().clone());
         let broker = Broker::start(

@@ -44,7 +44,6 @@ impl Node {
         let options = RecorderOptions { hold_interval_ms: 10, ..RecorderOptions::default() };
         let recorder =
             Recorder::start(&journal, store.history(), store.attributes(), &options, &registry)
-                .await
                 .unwrap();
         Self { journal, store, submitter, recorder, registry }
     }

@@ -13,6 +13,7 @@ mod writer;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use prometheus::Registry;
 use schema::{DeviceId, PartitionId, Position, TimestampMs};
@@ -20,6 +21,9 @@ use serde_json::Value;
 
 use crate::sql::{Database, PostgresOptions, Readers, SqlError};
 use writer::{Request, Shared, Writer};
+
+/// How often it is looked whether another node has applied what is waited for.
+const ELSEWHERE_PAUSE: Duration = Duration::from_millis(25);
 
 /// Who set an attribute. The numbers are part of the stored format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -178,8 +182,33 @@ impl Attributes {
         position: Position,
     ) -> Result<(), AttributesError> {
         let mut applied = self.shared.applied(partition)?;
-        let waited = applied.wait_for(|applied| *applied >= position).await;
-        waited.map(|_| ()).map_err(|_| AttributesError::Closed)
+        loop {
+            let here = async {
+                let waited = applied.wait_for(|applied| *applied >= position).await;
+                waited.map(|_| ()).map_err(|_| AttributesError::Closed)
+            };
+            if self.shared.waiting.is_some() {
+                return here.await;
+            }
+            if let Ok(here) = tokio::time::timeout(ELSEWHERE_PAUSE, here).await {
+                return here;
+            }
+            let elsewhere = move |file: &_| Ok(sql::position(file, partition)?);
+            if sql::read(&self.readers, elsewhere).await? >= position {
+                return Ok(());
+            }
+        }
+    }
+
+    /// This node applies a partition's records from now on: it goes on where
+    /// another has stopped. One that still applies does no harm, because both
+    /// apply the same in the same order.
+    ///
+    /// # Errors
+    /// [`AttributesError`] when the database cannot be asked.
+    pub async fn take_over(&self, partition: PartitionId) -> Result<(), AttributesError> {
+        self.shared.applied(partition)?;
+        self.writer.ask(Request::TakeOver { partition }).await
     }
 
     /// Applies what a partition's records up to `next` say, in their order, and
@@ -278,8 +307,8 @@ impl Attributes {
         &self,
         mut devices: Vec<DeviceId>,
     ) -> Result<Vec<(DeviceId, PendingShared)>, AttributesError> {
-        {
-            let waiting = self.shared.waiting.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = &self.shared.waiting {
+            let waiting = waiting.read().unwrap_or_else(PoisonError::into_inner);
             devices.retain(|device| waiting.contains(device));
         }
         if devices.is_empty() {

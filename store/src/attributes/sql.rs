@@ -87,11 +87,8 @@ pub(super) fn check_size(
 impl Tables {
     pub fn open(database: &Arc<Database>) -> Result<Self, SqlError> {
         let session = database.open()?;
-        let sequence: i64 =
-            session.query_row("SELECT coalesce(max(sequence), 0) FROM undelivered", [], |row| {
-                row.get(0)
-            })?;
-        Ok(Self { session, sequence: sequence.cast_unsigned() })
+        let sequence = sequence(&session)?;
+        Ok(Self { session, sequence })
     }
 
     pub fn positions(&self) -> Result<Vec<(PartitionId, Position)>, SqlError> {
@@ -130,6 +127,20 @@ pub(super) fn devices(sql: &Session) -> Result<Vec<DeviceId>, AttributesError> {
         }
     }
     Ok(found.into_iter().collect())
+}
+
+/// The sequence of the latest undelivered change.
+pub(super) fn sequence(sql: &Session) -> Result<u64, SqlError> {
+    sql.query_row("SELECT coalesce(max(sequence), 0) FROM undelivered", [], |row| row.get(0))
+}
+
+/// Where a partition stands, whichever node works on it.
+pub(super) fn position(sql: &Session, partition: PartitionId) -> Result<Position, SqlError> {
+    let found = sql
+        .prepare_cached("SELECT next FROM positions WHERE partition = ?1")?
+        .query_row([partition.0], |row| row.get(0))
+        .optional()?;
+    Ok(Position(found.unwrap_or(0)))
 }
 
 /// Moves a partition's position forward; false where it is there already.

@@ -23,18 +23,25 @@ const MAX_GROUP_CHANGES: usize = 16_384;
 /// How long a position may stay unwritten while no changes come with it.
 const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The same where other nodes may wait for it.
+const SHARED_POSITION_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often it is counted who waits, where other nodes write too.
+const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 pub(super) enum Request {
     Apply { partition: PartitionId, next: Position, changes: Vec<AttributeChange> },
     Delivered { device: DeviceId, upto: u64 },
     Forget { devices: Vec<DeviceId> },
+    TakeOver { partition: PartitionId },
 }
 
 impl Request {
     fn size(&self) -> usize {
         match self {
             Self::Apply { changes, .. } => changes.len(),
-            Self::Delivered { .. } => 1,
+            Self::Delivered { .. } | Self::TakeOver { .. } => 1,
             Self::Forget { devices } => devices.len(),
         }
     }
@@ -75,8 +82,9 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Shared {
     places: Vec<Mutex<Place>>,
-    /// Devices with something that they have not been given.
-    pub waiting: RwLock<HashSet<DeviceId>>,
+    /// Devices with something that they have not been given; none where other
+    /// nodes write too, so that only the database knows.
+    pub waiting: Option<RwLock<HashSet<DeviceId>>>,
 }
 
 impl Shared {
@@ -106,7 +114,9 @@ impl Shared {
     ) -> Result<bool, AttributesError> {
         let place = self.place(partition)?;
         place.raise_applied(next);
-        Ok(next <= place.durable || place.written_at.elapsed() < POSITION_INTERVAL)
+        let is_shared = self.waiting.is_none();
+        let interval = if is_shared { SHARED_POSITION_INTERVAL } else { POSITION_INTERVAL };
+        Ok(next <= place.durable || place.written_at.elapsed() < interval)
     }
 }
 
@@ -137,11 +147,12 @@ impl Writer {
         meters.undelivered.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
         let shared = Arc::new(Shared {
             places: places.into_iter().map(Mutex::new).collect(),
-            waiting: RwLock::new(waiting),
+            waiting: (!tables.session.is_postgres()).then(|| RwLock::new(waiting)),
         });
         let queue = meters.queue.clone();
         let (requests, receiver) = mpsc::channel(QUEUE_BATCHES);
-        let worker = Worker { tables, shared: shared.clone(), limits, meters };
+        let worker =
+            Worker { tables, shared: shared.clone(), limits, meters, counted_at: Instant::now() };
         let thread = std::thread::Builder::new()
             .name("attributes".to_owned())
             .spawn(move || worker.run(receiver))
@@ -174,6 +185,7 @@ struct Worker {
     shared: Arc<Shared>,
     limits: AttributeLimits,
     meters: Meters,
+    counted_at: Instant,
 }
 
 /// What a transaction comes to in memory once it is durable.
@@ -284,6 +296,10 @@ impl Worker {
                         effects.waiting.push((*device, false));
                     }
                 }
+                Request::TakeOver { partition } => {
+                    effects.positions.push((*partition, sql::position(&transaction, *partition)?));
+                    effects.sequence = effects.sequence.max(sql::sequence(&transaction)?);
+                }
             }
         }
         transaction.commit()?;
@@ -293,15 +309,7 @@ impl Worker {
     fn take_in(&mut self, effects: &Effects) {
         self.tables.sequence = effects.sequence;
         if !effects.waiting.is_empty() {
-            let mut waiting = self.shared.waiting.write().unwrap_or_else(PoisonError::into_inner);
-            for &(device, waits) in &effects.waiting {
-                if waits {
-                    waiting.insert(device);
-                } else {
-                    waiting.remove(&device);
-                }
-            }
-            self.meters.undelivered.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+            self.note_waiting(&effects.waiting);
         }
         for (partition, next) in &effects.positions {
             if let Ok(mut place) = self.shared.place(*partition) {
@@ -315,6 +323,30 @@ impl Worker {
         for reason in &effects.refused {
             self.meters.refused.with_label_values(&[reason]).inc();
         }
+    }
+}
+
+impl Worker {
+    fn note_waiting(&mut self, changes: &[(DeviceId, bool)]) {
+        let count = if let Some(waiting) = &self.shared.waiting {
+            let mut waiting = waiting.write().unwrap_or_else(PoisonError::into_inner);
+            for &(device, waits) in changes {
+                if waits {
+                    waiting.insert(device);
+                } else {
+                    waiting.remove(&device);
+                }
+            }
+            waiting.len()
+        } else if self.counted_at.elapsed() >= COUNT_INTERVAL {
+            self.counted_at = Instant::now();
+            // A figure for people: where it can't be had, the last one stands.
+            let Ok(waiting) = self.tables.waiting() else { return };
+            waiting.len()
+        } else {
+            return;
+        };
+        self.meters.undelivered.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 

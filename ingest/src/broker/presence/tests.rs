@@ -49,7 +49,7 @@ impl Scene {
         let options = RecorderOptions::default();
         let (history, attributes) = (store.history().clone(), store.attributes().clone());
         let recorder =
-            Recorder::start(&journal, &history, &attributes, &options, &metrics).await.unwrap();
+            Recorder::start(&journal, &history, &attributes, &options, &metrics).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let options = BrokerOptions { plain: vec![any], ..BrokerOptions::default() };
         let directory = store.directory().clone();

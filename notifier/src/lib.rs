@@ -27,6 +27,6 @@ mod trouble;
 pub mod webhook;
 mod whom;
 
-pub use notifier::{Notifier, NotifierParts, StartError, TestError, TestMessage};
+pub use notifier::{Notifier, NotifierParts, TestError, TestMessage};
 pub use providers::{Providers, Unseal};
 pub use trouble::{Alarming, SystemAlarmChange, UNDELIVERABLE};

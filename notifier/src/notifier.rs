@@ -1,6 +1,6 @@
 //! The notifier put together: its tasks, and what people ask of it by hand.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -20,6 +20,9 @@ use crate::planner::Planner;
 use crate::providers::{Providers, Unseal};
 use crate::trouble::{Alarming, TroubleWatch, Troubles};
 use crate::whom::now;
+
+/// The pause before what was left on its way is looked for again.
+const RECOVER_PACE: Duration = Duration::from_secs(1);
 
 /// How often what waits is counted.
 const COUNT_PACE: Duration = Duration::from_secs(5);
@@ -47,15 +50,6 @@ pub struct NotifierParts {
     pub log_days: u32,
 }
 
-/// Why the notifier did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("what a former process left on its way can't be seen to: {0}")]
-    Store(#[from] AlarmStoreError),
-    #[error("cannot register the notifier's metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-}
-
 /// A message by which somebody tries whether an address is reached.
 #[derive(Clone, Debug)]
 pub struct TestMessage {
@@ -69,7 +63,8 @@ pub struct TestMessage {
     pub by: String,
 }
 
-/// The running notifier.
+/// The notifier: what people ask of it by hand, at once, and the work of telling
+/// them, which one node does at a time.
 #[derive(Debug)]
 pub struct Notifier {
     store: AlarmStore,
@@ -77,63 +72,98 @@ pub struct Notifier {
     providers: Arc<Providers>,
     composer: Arc<Composer>,
     unseal: Unseal,
+    alarming: Alarming,
+    log_days: u32,
     metrics: Metrics,
-    stop: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Notifier {
-    /// Sees to what a former process left on its way, and starts the tasks.
+    /// Puts it together; nobody is told of anything before [`Notifier::work`].
     ///
     /// # Errors
-    /// [`StartError`]; nothing runs then.
-    pub async fn start(parts: NotifierParts, registry: &Registry) -> Result<Self, StartError> {
-        let NotifierParts { directory, store, providers, unseal, alarming, .. } = parts;
-        let metrics = Metrics::register(registry)?;
-        let interrupted = store.recover_messages(now()).await?;
-        metrics.interrupted.with_label_values(&["again"]).inc_by(interrupted.again);
-        metrics.interrupted.with_label_values(&["unknown"]).inc_by(interrupted.unknown);
+    /// A metric of the same name is registered already.
+    pub fn new(parts: NotifierParts, registry: &Registry) -> Result<Self, prometheus::Error> {
+        let NotifierParts { directory, store, providers, unseal, alarming, log_days, .. } = parts;
+        let composer = Composer {
+            directory: directory.clone(),
+            public_url: parts.public_url.map(|url| url.trim_end_matches('/').to_owned()),
+            links: parts.links,
+        };
+        Ok(Self {
+            store,
+            directory,
+            providers: Arc::new(providers),
+            composer: Arc::new(composer),
+            unseal,
+            alarming,
+            log_days,
+            metrics: Metrics::register(registry)?,
+        })
+    }
+
+    /// Sees to what a former process left on its way, and tells people until
+    /// `ending` turns true: then what is with a provider is waited for, and what
+    /// is queued stays.
+    pub async fn work(&self, mut ending: watch::Receiver<bool>) {
+        while let Err(error) = self.recover().await {
+            tracing::warn!(%error, "what a former process left on its way is seen to again");
+            pause(RECOVER_PACE, &mut ending).await;
+            if *ending.borrow() {
+                return;
+            }
+        }
+        let mut tasks = self.begin(&ending);
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the notifier failed");
+            }
+        }
+    }
+
+    async fn recover(&self) -> Result<(), AlarmStoreError> {
+        let interrupted = self.store.recover_messages(now()).await?;
+        self.metrics.interrupted.with_label_values(&["again"]).inc_by(interrupted.again);
+        self.metrics.interrupted.with_label_values(&["unknown"]).inc_by(interrupted.unknown);
         if interrupted.again + interrupted.unknown > 0 {
             let (again, unknown) = (interrupted.again, interrupted.unknown);
             tracing::warn!(again, unknown, "messages were on their way when the process ended");
         }
-        let (providers, composer) = (
-            Arc::new(providers),
-            Arc::new(Composer {
-                directory: directory.clone(),
-                public_url: parts.public_url.map(|url| url.trim_end_matches('/').to_owned()),
-                links: parts.links,
-            }),
-        );
-        let (stop, stopping) = watch::channel(false);
+        Ok(())
+    }
+
+    fn begin(&self, ending: &watch::Receiver<bool>) -> JoinSet<()> {
+        let (directory, store, metrics) = (&self.directory, &self.store, &self.metrics);
         let troubles = Troubles::default();
         let mut tasks = JoinSet::new();
         let planner = Planner {
             directory: directory.clone(),
             store: store.clone(),
-            composer: composer.clone(),
+            composer: self.composer.clone(),
             metrics: metrics.clone(),
         };
-        tasks.spawn(planner.run(stopping.clone()));
+        tasks.spawn(planner.run(ending.clone()));
         for channel in Channel::ALL {
             let deliverer = Deliverer {
                 channel,
                 store: store.clone(),
                 directory: directory.clone(),
-                providers: providers.clone(),
-                unseal: unseal.clone(),
+                providers: self.providers.clone(),
+                unseal: self.unseal.clone(),
                 troubles: troubles.clone(),
                 metrics: metrics.clone(),
             };
-            tasks.spawn(deliverer.run(stopping.clone()));
+            tasks.spawn(deliverer.run(ending.clone()));
         }
-        let watch =
-            TroubleWatch { troubles, directory: directory.clone(), store: store.clone(), alarming };
-        tasks.spawn(watch.run(stopping.clone()));
-        tasks.spawn(count(store.clone(), metrics.clone(), stopping.clone()));
-        tasks.spawn(forget(store.clone(), parts.log_days, stopping));
-        let tasks = Mutex::new(tasks);
-        Ok(Self { store, directory, providers, composer, unseal, metrics, stop, tasks })
+        let watch = TroubleWatch {
+            troubles,
+            directory: directory.clone(),
+            store: store.clone(),
+            alarming: self.alarming.clone(),
+        };
+        tasks.spawn(watch.run(ending.clone()));
+        tasks.spawn(count(store.clone(), metrics.clone(), ending.clone()));
+        tasks.spawn(forget(store.clone(), self.log_days, ending.clone()));
+        tasks
     }
 
     /// Whether the channel is configured.
@@ -237,18 +267,6 @@ impl Notifier {
     pub fn providers(&self) -> &Providers {
         &self.providers
     }
-
-    /// Stops: what is with a provider is waited for, what is queued stays.
-    pub async fn stop(&self) {
-        self.stop.send_replace(true);
-        let mut tasks =
-            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a task of the notifier failed");
-            }
-        }
-    }
 }
 
 /// Why a message that somebody asked for was not handed over.
@@ -306,7 +324,7 @@ async fn forget(store: AlarmStore, log_days: u32, mut stopping: watch::Receiver<
 async fn pause(pace: Duration, stopping: &mut watch::Receiver<bool>) {
     tokio::select! {
         () = tokio::time::sleep(pace) => {}
-        // The sender lives as long as the notifier.
+        // Whoever sends may be gone, which is the end as well.
         _ = stopping.changed() => {}
     }
 }

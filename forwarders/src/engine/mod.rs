@@ -32,14 +32,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use journal::Journal;
+use journal::{Journal, OpenError};
 use prometheus::Registry;
 use schema::{Forwarder, Networks, PartitionId};
-use store::forwarders::{DeadLetter, Fate, ForwarderStoreError};
+use store::forwarders::{DeadLetter, Fate, ForwarderStoreError, StoredLane};
 use store::{Entry, ForwarderStore, Store};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::destinations::{Fault, Platform};
 use crate::lane::Counts;
@@ -56,6 +56,9 @@ use supervisor::Supervisor;
 
 /// The pause until it is asked again whether a forwarder has begun.
 const BEGUN_PAUSE: Duration = Duration::from_millis(5);
+
+/// The pause before the store is asked again where the forwarders stand.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Messages to a partition's task that wait.
 const INBOX: usize = 4_096;
@@ -105,6 +108,8 @@ pub enum StartError {
     Threads(#[from] std::io::Error),
     #[error(transparent)]
     Store(#[from] ForwarderStoreError),
+    #[error("the forwarders cannot take part in the work: {0}")]
+    Assignment(#[from] OpenError),
 }
 
 /// Why a forwarder did not do as asked.
@@ -158,23 +163,43 @@ pub struct Resent {
     pub reason: Option<String>,
 }
 
-/// The running forwarders; dropped, they end without being waited for.
+/// The name of the work, which one node does at a time: a platform takes one
+/// connection for a device, and a forwarder's readings may be in every partition.
+const ROLE: &str = "forwarders";
+
+/// The forwarders, where they are this node's to run; dropped, they end without
+/// being waited for.
 pub struct Forwarders {
-    inboxes: Vec<mpsc::Sender<Message>>,
+    inboxes: Inboxes,
     running: Arc<Mutex<HashMap<u64, Running>>>,
     shared: Arc<Shared>,
     unseal: Unseal,
     store: ForwarderStore,
-    stop_senders: watch::Sender<bool>,
-    stop_partitions: watch::Sender<bool>,
-    senders: Mutex<JoinSet<()>>,
-    partitions: Mutex<JoinSet<()>>,
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
     runtime: Option<Runtime>,
 }
 
+/// The ways to the partitions' tasks; none while the forwarders are another node's.
+type Inboxes = Arc<Mutex<Vec<mpsc::Sender<Message>>>>;
+
+/// What the forwarders are run with.
+struct Workshop {
+    journal: Journal,
+    store: Store,
+    unseal: Unseal,
+    troubles: mpsc::Sender<Trouble>,
+    options: ForwarderOptions,
+    metrics: Metrics,
+    inboxes: Inboxes,
+    running: Arc<Mutex<HashMap<u64, Running>>>,
+    shared: Arc<Shared>,
+}
+
 impl Forwarders {
-    /// Starts a task for each partition, and all forwarders of the directory.
-    /// Troubles go into the channel, which is never waited for.
+    /// Runs all forwarders of the directory, with a task for each partition, from
+    /// when they are this node's and for as long. Troubles go into the channel,
+    /// which is never waited for.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
@@ -187,65 +212,50 @@ impl Forwarders {
         registry: &Registry,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::register(registry, options.queue_values)?;
-        let forwarder_store = store.forwarders().clone();
-        let stored = forwarder_store.lanes().await?;
-        hold_what_is_needed(journal, &stored);
+        let assignment = journal.assignment(ROLE, registry)?;
+        hold_what_is_needed(journal, &store.forwarders().lanes().await?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads(options))
             .thread_name("forwarders")
             .enable_all()
             .build()?;
-        let (stop_partitions, stopping_partitions) = watch::channel(false);
-        let (stop_senders, stopping_senders) = watch::channel(false);
-        let mut inboxes = Vec::new();
-        let mut partitions = JoinSet::new();
-        for partition in (0..journal.partitions()).map(PartitionId) {
-            let (inbox, messages) = mpsc::channel(INBOX);
-            let task = Partition::new(
-                journal.clone(),
-                partition,
-                forwarder_store.clone(),
-                store.directory().clone(),
-                options.clone(),
-                metrics.of_partition(partition),
-            );
-            partitions.spawn_on(task.run(messages, stopping_partitions.clone()), runtime.handle());
-            inboxes.push(inbox);
-        }
-        let running = Arc::new(Mutex::default());
-        let reach = Reach::new(options.allowed_networks.clone());
-        let shared = Shared::new(options.connects_per_s, reach);
-        let supervisor = Supervisor {
-            directory: store.directory().clone(),
-            store: forwarder_store.clone(),
+        let mut forwarders = Self::elsewhere(store, unseal, options);
+        let workshop = Arc::new(Workshop {
             journal: journal.clone(),
-            inboxes: inboxes.clone(),
-            running: Arc::clone(&running),
-            shared: Arc::clone(&shared),
-            unseal: Arc::clone(&unseal),
-            metrics,
-            queue_values: options.queue_values,
-            max_dead_letters: options.max_dead_letters,
-            stopping: stopping_senders,
-            senders: JoinSet::new(),
-            epoch: 0,
+            store: store.clone(),
+            unseal: Arc::clone(&forwarders.unseal),
             troubles,
-            runtime: runtime.handle().clone(),
+            options: options.clone(),
+            metrics,
+            inboxes: Arc::clone(&forwarders.inboxes),
+            running: Arc::clone(&forwarders.running),
+            shared: Arc::clone(&forwarders.shared),
+        });
+        let begin = move |ending| {
+            let workshop = Arc::clone(&workshop);
+            async move { workshop.work(ending).await }
         };
-        let mut senders = JoinSet::new();
-        senders.spawn_on(supervisor.run(stored), runtime.handle());
-        Ok(Self {
-            inboxes,
-            running,
-            shared,
+        let work = assignment.run_once(forwarders.stop.subscribe(), begin);
+        let task = forwarders.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        task.replace(runtime.spawn(work));
+        forwarders.runtime = Some(runtime);
+        Ok(forwarders)
+    }
+
+    /// Runs no forwarder: another node does.
+    #[must_use]
+    pub fn elsewhere(store: &Store, unseal: Unseal, options: &ForwarderOptions) -> Self {
+        let reach = Reach::new(options.allowed_networks.clone());
+        Self {
+            inboxes: Arc::default(),
+            running: Arc::default(),
+            shared: Shared::new(options.connects_per_s, reach),
             unseal,
-            store: forwarder_store,
-            stop_senders,
-            stop_partitions,
-            senders: Mutex::new(senders),
-            partitions: Mutex::new(partitions),
-            runtime: Some(runtime),
-        })
+            store: store.forwarders().clone(),
+            stop: watch::Sender::new(false),
+            task: Mutex::default(),
+            runtime: None,
+        }
     }
 
     /// Waits until a forwarder runs as its document of this version says, so that
@@ -262,7 +272,7 @@ impl Forwarders {
             }
             // Its lanes were told before it was said to run; an answer of theirs
             // says that they have heard.
-            supervisor::views(&self.inboxes, Some(forwarder)).await;
+            supervisor::views(&self.inboxes(), Some(forwarder)).await;
         };
         let _ = tokio::time::timeout(patience, begun).await;
     }
@@ -286,7 +296,7 @@ impl Forwarders {
     /// [`ForwarderError::Store`].
     pub async fn accounting(&self, forwarder: u64) -> Result<Accounting, ForwarderError> {
         let dead_letters = self.store.dead_letter_totals(forwarder).await?;
-        let mut views = supervisor::views(&self.inboxes, Some(forwarder)).await;
+        let mut views = supervisor::views(&self.inboxes(), Some(forwarder)).await;
         if views.is_empty() {
             let lanes = self.store.lanes().await?;
             views = lanes.iter().filter(|lane| lane.forwarder == forwarder).map(at_rest).collect();
@@ -394,10 +404,17 @@ impl Forwarders {
     /// Ends all senders, and stores how far they came. What they had in hand is
     /// sent again at the next start, unless it was acknowledged.
     pub async fn close(&self) {
-        self.stop_senders.send_replace(true);
-        wait_for(&self.senders).await;
-        self.stop_partitions.send_replace(true);
-        wait_for(&self.partitions).await;
+        self.stop.send_replace(true);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the forwarders failed");
+        }
+    }
+
+    fn inboxes(&self) -> Vec<mpsc::Sender<Message>> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Running>> {
@@ -413,20 +430,85 @@ impl std::fmt::Debug for Forwarders {
 
 impl Drop for Forwarders {
     fn drop(&mut self) {
-        self.stop_senders.send_replace(true);
-        self.stop_partitions.send_replace(true);
+        self.stop.send_replace(true);
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-async fn wait_for(tasks: &Mutex<JoinSet<()>>) {
-    let mut tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a task of the forwarders failed");
+impl Workshop {
+    /// Runs all forwarders until `ending` turns true.
+    async fn work(&self, mut ending: watch::Receiver<bool>) {
+        let Some(stored) = self.stored(&mut ending).await else { return };
+        hold_what_is_needed(&self.journal, &stored);
+        let (stop_partitions, stopping) = watch::channel(false);
+        let mut partitions = JoinSet::new();
+        let mut inboxes = Vec::new();
+        for partition in (0..self.journal.partitions()).map(PartitionId) {
+            let (inbox, messages) = mpsc::channel(INBOX);
+            let task = Partition::new(
+                self.journal.clone(),
+                partition,
+                self.store.forwarders().clone(),
+                self.store.directory().clone(),
+                self.options.clone(),
+                self.metrics.of_partition(partition),
+            );
+            partitions.spawn(task.run(messages, stopping.clone()));
+            inboxes.push(inbox);
         }
+        self.set_inboxes(inboxes.clone());
+        let supervisor = Supervisor {
+            directory: self.store.directory().clone(),
+            store: self.store.forwarders().clone(),
+            journal: self.journal.clone(),
+            inboxes,
+            running: Arc::clone(&self.running),
+            shared: Arc::clone(&self.shared),
+            unseal: Arc::clone(&self.unseal),
+            metrics: self.metrics.clone(),
+            queue_values: self.options.queue_values,
+            max_dead_letters: self.options.max_dead_letters,
+            stopping: ending,
+            senders: JoinSet::new(),
+            epoch: 0,
+            troubles: self.troubles.clone(),
+            runtime: Handle::current(),
+        };
+        // A defect of one forwarder must not keep the others' progress from being stored.
+        if let Err(error) = tokio::spawn(supervisor.run(stored)).await {
+            tracing::error!(%error, "the forwarders' supervisor failed");
+        }
+        stop_partitions.send_replace(true);
+        while let Some(ended) = partitions.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the forwarders failed");
+            }
+        }
+        self.set_inboxes(Vec::new());
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        for partition in (0..self.journal.partitions()).map(PartitionId) {
+            self.journal.let_go(HOLD, partition);
+        }
+    }
+
+    /// Where the forwarders stand; none where it was stopped before that was known.
+    async fn stored(&self, ending: &mut watch::Receiver<bool>) -> Option<Vec<StoredLane>> {
+        loop {
+            match self.store.forwarders().lanes().await {
+                Ok(stored) => return Some(stored),
+                Err(error) => tracing::warn!(%error, "the forwarders' progress is read again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+                _ = ending.wait_for(|is_ending| *is_ending) => return None,
+            }
+        }
+    }
+
+    fn set_inboxes(&self, inboxes: Vec<mpsc::Sender<Message>>) {
+        *self.inboxes.lock().unwrap_or_else(PoisonError::into_inner) = inboxes;
     }
 }
 
@@ -439,7 +521,7 @@ fn threads(options: &ForwarderOptions) -> usize {
 
 /// Before the first record comes, since retention knows no reader that has not
 /// spoken.
-fn hold_what_is_needed(journal: &Journal, stored: &[store::forwarders::StoredLane]) {
+fn hold_what_is_needed(journal: &Journal, stored: &[StoredLane]) {
     for partition in (0..journal.partitions()).map(PartitionId) {
         let lanes = stored.iter().filter(|lane| lane.partition == partition);
         let needed = lanes.filter_map(|lane| lane.place).map(|place| place.position).min();
@@ -449,7 +531,7 @@ fn hold_what_is_needed(journal: &Journal, stored: &[store::forwarders::StoredLan
 }
 
 /// A forwarder that is switched off, as it was stored.
-fn at_rest(lane: &store::forwarders::StoredLane) -> LaneView {
+fn at_rest(lane: &StoredLane) -> LaneView {
     LaneView {
         counts: serde_json::from_str(&lane.counts).unwrap_or_default(),
         outstanding: 0,

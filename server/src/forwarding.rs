@@ -14,7 +14,7 @@ use schema::Severity;
 use store::Store;
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::secret::Secret;
 
 /// Troubles that wait to be heard of; forwarders that find no room tell theirs
@@ -27,7 +27,7 @@ fn unseal(secret: &Secret) -> Unseal {
     Arc::new(move |context, sealed| secret.unseal(context, sealed).ok())
 }
 
-/// Starts the forwarders; their troubles come out of the channel.
+/// Starts the forwarders, where the node has the role; their troubles come out of the channel.
 pub(crate) async fn start(
     config: &Config,
     secret: &Secret,
@@ -37,6 +37,9 @@ pub(crate) async fn start(
 ) -> anyhow::Result<(Forwarders, mpsc::Receiver<Trouble>)> {
     let (troubles, heard) = mpsc::channel(TROUBLES);
     let options = config.forwarders.options();
+    if !config.server.roles.has(Role::Forwarders) {
+        return Ok((Forwarders::elsewhere(store, unseal(secret), &options), heard));
+    }
     let forwarders =
         Forwarders::start(journal, store, unseal(secret), troubles, &options, registry)
             .await

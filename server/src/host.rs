@@ -9,8 +9,13 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, GaugeVec, Opts, Registry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::config::ServerConfig;
+
 /// Always 1; the labels say which build runs.
 pub const BUILD_INFO: &str = "baken_build_info";
+
+/// Always 1; the labels say which node this is and what it does.
+pub const NODE_INFO: &str = "baken_node_info";
 
 /// Ticks a second in `/proc/self/stat`; part of Linux' stable interface.
 const TICKS_PER_S: f64 = 100.0;
@@ -26,8 +31,17 @@ struct Host {
     start_time: Gauge,
 }
 
-/// Registers the metrics of the process.
-pub fn register(registry: &Registry) -> Result<(), prometheus::Error> {
+/// Registers the metrics of the process, and says who it is.
+pub fn register(server: &ServerConfig, registry: &Registry) -> Result<(), prometheus::Error> {
+    let node = match server.node.as_str() {
+        "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        name => name.to_owned(),
+    };
+    let labels = ["node", "version", "roles"];
+    let info = GaugeVec::new(Opts::new(NODE_INFO, "Which node this is"), &labels)?;
+    let roles = server.roles.to_string();
+    info.with_label_values(&[node.as_str(), env!("CARGO_PKG_VERSION"), roles.as_str()]).set(1.0);
+    registry.register(Box::new(info))?;
     let build = GaugeVec::new(Opts::new(BUILD_INFO, "Which build runs"), &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
     registry.register(Box::new(build))?;
@@ -135,7 +149,7 @@ mod tests {
     #[test]
     fn reads_what_linux_says_of_this_process() {
         let registry = Registry::new();
-        register(&registry).unwrap();
+        register(&ServerConfig::default(), &registry).unwrap();
         let families = registry.gather();
         let value = |name: &str| {
             let family = families.iter().find(|family| family.name() == name).unwrap();

@@ -25,17 +25,17 @@ use tokio::task::spawn_blocking;
 use crate::api::auth::FailureLimit;
 use crate::api::listener::{ConnectionLimits, HttpServer};
 use crate::api::metrics::ApiMetrics;
-use crate::api::service::{ServiceLimits, service};
+use crate::api::service::{ServiceLimits, health_service, service};
 use crate::api::state::Parts;
 use crate::api::streams::Streams;
 use crate::api::turns::Work;
 use crate::api::{AppState, backtests};
 use crate::audit::{Audit, AuditTasks};
-use crate::config::{ApiConfig, Config, JournalConfig, MqttConfig};
+use crate::config::{ApiConfig, Config, JournalConfig, MqttConfig, Role};
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
-use crate::notifications::{self, link_key, webhook_options};
+use crate::notifications::{self, Telling, link_key, webhook_options};
 use crate::secret::{Secret, first_line, generate_token};
 use crate::standing::Standings;
 use crate::upkeep::Upkeep;
@@ -59,6 +59,7 @@ pub struct Node {
     state: AppState,
     recorder: Arc<Recorder>,
     upkeep: Upkeep,
+    telling: Option<Telling>,
     presence: Arc<Presence>,
     audit: AuditTasks,
     http: HttpServer,
@@ -79,7 +80,7 @@ impl Node {
         let listener = bind(&config.api).await?;
 
         let registry = Registry::new();
-        host::register(&registry)?;
+        host::register(&config.server, &registry)?;
         let journal = open_journal(&config.journal, folder.path(), &registry).await?;
         let store = open_store(&store_dir, journal.partitions(), &config, &registry).await?;
         let is_used = if config.store.url.is_set() { !is_new(&store) } else { is_used };
@@ -90,11 +91,23 @@ impl Node {
         let (forwarders, troubles) =
             crate::forwarding::start(&config, &secret, &journal, &store, &registry).await?;
         let submitter = Submitter::start(&journal, &config.journal.batch_options(), &registry)?;
-        let recorder = Arc::new(start_recorder(&config, &journal, &store, &registry).await?);
+        let roles = &config.server.roles;
+        let recorder = Arc::new(match roles.has(Role::Recorder) {
+            true => start_recorder(&config, &journal, &store, &registry)?,
+            false => Recorder::elsewhere(&journal),
+        });
         let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
-        let notifier =
-            notifications::start(&config.notifications, &store, &secret, &alarms, &registry)
-                .await?;
+        let notifier = Arc::new(notifications::notifier(
+            &config.notifications,
+            &store,
+            &secret,
+            &alarms,
+            &registry,
+        )?);
+        let telling = match roles.has(Role::Notifier) {
+            true => Some(Telling::start(&notifier, &journal, &registry)?),
+            false => None,
+        };
         tokio::spawn(crate::forwarding::listen(troubles, Arc::clone(&alarms)));
         let broker =
             Arc::new(start_broker(&config, &secret, &journal, &submitter, &store, &registry)?);
@@ -128,7 +141,7 @@ impl Node {
             broker,
             submitter,
             alarms,
-            notifier: Arc::new(notifier),
+            notifier,
             links: link_key(&secret),
             public_url: config.notifications.public_url.clone(),
             webhook: webhook_options(&config.notifications.webhook),
@@ -145,7 +158,10 @@ impl Node {
             work: Work::register(&registry)?,
             write_stall: Duration::from_millis(config.api.write_stall_ms),
         });
-        let router = service(state.clone(), limits(&config));
+        let router = match config.server.roles.has(Role::Api) {
+            true => service(state.clone(), limits(&config)),
+            false => health_service(state.clone(), limits(&config)),
+        };
         let http = HttpServer::start(listener, router, connection_limits(&config))?;
         let run = RunFile {
             pid: std::process::id(),
@@ -158,7 +174,8 @@ impl Node {
         state.health.enter(Phase::Serving);
         folder.write_run_file(&run)?;
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
-        Ok(Self { state, recorder, upkeep, presence, audit: audit_tasks, http, run, folder })
+        let audit = audit_tasks;
+        Ok(Self { state, recorder, upkeep, telling, presence, audit, http, run, folder })
     }
 
     /// Where the node can be reached.
@@ -191,7 +208,7 @@ impl Node {
     /// Stops all parts, the last started first. What was acknowledged is on disk
     /// long before; this makes the rest durable or leaves it unacknowledged.
     pub async fn stop(self) {
-        let Self { state, recorder, upkeep, presence, audit, http, folder, .. } = self;
+        let Self { state, recorder, upkeep, telling, presence, audit, http, folder, .. } = self;
         state.health.enter(Phase::Stopping);
         folder.remove_run_file();
         state.streams.close();
@@ -201,7 +218,9 @@ impl Node {
         presence.stop().await;
         state.broker.shutdown().await;
         // Before the alarms: it tells them of what it can't deliver.
-        state.notifier.stop().await;
+        if let Some(telling) = telling {
+            telling.stop().await;
+        }
         state.alarms.stop().await;
         state.forwarders.close().await;
         recorder.close().await;
@@ -220,7 +239,7 @@ async fn bind(config: &ApiConfig) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on api.listen = {}", config.listen))
 }
 
-pub(crate) async fn start_recorder(
+pub(crate) fn start_recorder(
     config: &Config,
     journal: &Journal,
     store: &Store,
@@ -228,7 +247,6 @@ pub(crate) async fn start_recorder(
 ) -> anyhow::Result<Recorder> {
     let options = config.history.recorder_options();
     Recorder::start(journal, store.history(), store.attributes(), &options, registry)
-        .await
         .context("cannot start the recorder")
 }
 
@@ -240,8 +258,11 @@ fn start_alarms(
 ) -> anyhow::Result<AlarmWorkers> {
     let refused_repeat_ms = config.mqtt.presence.options().refused_repeat_ms();
     let options = AlarmOptions { refused_repeat_ms, ..config.alarms.options() };
-    AlarmWorkers::start(journal, store, &options, registry)
-        .context("cannot start the alarm workers")
+    let workers = match config.server.roles.has(Role::Alarms) {
+        true => AlarmWorkers::start(journal, store, &options, registry),
+        false => AlarmWorkers::elsewhere(journal, store, &options, registry),
+    };
+    workers.context("cannot start the alarm workers")
 }
 
 fn start_broker(
@@ -253,9 +274,10 @@ fn start_broker(
     registry: &Registry,
 ) -> anyhow::Result<Broker> {
     let mqtt: &MqttConfig = &config.mqtt;
+    let takes_routers = config.server.roles.has(Role::Ingest);
     let options = BrokerOptions {
-        plain: mqtt.listen.0.into_iter().collect(),
-        tls: mqtt.tls.listen.0.into_iter().collect(),
+        plain: mqtt.listen.0.into_iter().filter(|_| takes_routers).collect(),
+        tls: mqtt.tls.listen.0.into_iter().filter(|_| takes_routers).collect(),
         tls_files: mqtt.tls_files(),
         secret: secret.as_bytes().to_vec(),
         listener: mqtt.listener_limits(config.server.shutdown_timeout_ms / 2),
@@ -284,6 +306,9 @@ fn start_presence(
 ) -> anyhow::Result<Presence> {
     let options = config.mqtt.presence.options();
     let history = store.history().clone();
+    if !config.server.roles.has(Role::Ingest) {
+        return Ok(Presence::elsewhere(broker));
+    }
     Presence::start(broker, Arc::clone(recorder), history, options, registry)
         .context("cannot watch whether routers are there")
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use alarms::AlarmWorkers;
 use anyhow::{Context as _, bail};
+use journal::Journal;
 use notifier::channel::Plain;
 use notifier::email::{EmailOptions, EmailSender, Tls};
 use notifier::links::LinkKey;
@@ -19,6 +20,8 @@ use notifier::webhook::{WebhookOptions, WebhookSender};
 use notifier::{Alarming, Notifier, NotifierParts, Providers, SystemAlarmChange, Unseal};
 use prometheus::Registry;
 use store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::config::{
     EmailConfig, EmailTls, NotificationsConfig, SmsConfig, SmsProviderName, WebhookConfig,
@@ -35,8 +38,44 @@ pub(crate) fn link_key(secret: &Secret) -> LinkKey {
     LinkKey::new(secret.derive(LINKS))
 }
 
-/// Starts the notifier.
-pub(crate) async fn start(
+/// The name of the notifier's work, which one node does at a time.
+const ROLE: &str = "notifier";
+
+/// The work of telling people, on this node or waiting for its turn.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Telling {
+    /// Begins when the work is this node's.
+    pub fn start(
+        notifier: &Arc<Notifier>,
+        journal: &Journal,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        let assignment = journal.assignment(ROLE, registry).context("cannot join the notifiers")?;
+        let (stop, stopping) = watch::channel(false);
+        let notifier = Arc::clone(notifier);
+        let begin = move |ending| {
+            let notifier = Arc::clone(&notifier);
+            async move { notifier.work(ending).await }
+        };
+        Ok(Self { stop, task: tokio::spawn(assignment.run_once(stopping, begin)) })
+    }
+
+    /// What is with a provider is waited for, what is queued stays.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the notifier failed");
+        }
+    }
+}
+
+/// Puts the notifier together.
+pub(crate) fn notifier(
     config: &NotificationsConfig,
     store: &Store,
     secret: &Secret,
@@ -77,7 +116,7 @@ pub(crate) async fn start(
         public_url: some(&config.public_url),
         log_days: config.log_days,
     };
-    Notifier::start(parts, registry).await.context("cannot start the notifier")
+    Notifier::new(parts, registry).context("cannot start the notifier")
 }
 
 /// What a user's webhook may be.

@@ -50,7 +50,7 @@ impl Offline {
         let partitions = journal.partitions();
         let store = node::open_store(&store_dir, partitions, config, &registry).await?;
         let upkeep = Upkeep::start(&store);
-        let recorder = node::start_recorder(config, &journal, &store, &registry).await?;
+        let recorder = node::start_recorder(config, &journal, &store, &registry)?;
         let offline = Self { store, journal, recorder, upkeep, folder };
         offline.catch_up().await?;
         Ok(offline)
@@ -63,7 +63,8 @@ impl Offline {
             if let Some(stopped) = status.iter().find_map(|status| status.stopped.as_ref()) {
                 anyhow::bail!("the journal can't be carried into the history: {stopped}");
             }
-            if status.iter().all(|status| status.behind == 0) {
+            let is_whole = status.len() == usize::from(self.journal.partitions());
+            if is_whole && status.iter().all(|status| status.behind == 0) {
                 self.store.history().settled().await;
                 return Ok(());
             }

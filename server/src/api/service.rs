@@ -51,6 +51,11 @@ pub fn service(state: AppState, limits: ServiceLimits) -> Router {
     around(documented.merge(links::routes()).merge(callbacks::routes()), state, limits)
 }
 
+/// Health and metrics only, of a node that does not answer the API.
+pub fn health_service(state: AppState, limits: ServiceLimits) -> Router {
+    around(Router::new(), state, limits)
+}
+
 fn around(router: Router<AppState>, state: AppState, limits: ServiceLimits) -> Router {
     let gate = Gate {
         state: state.clone(),

@@ -118,6 +118,9 @@ pub(crate) struct ConfigArgs {
     /// Where all else is stored, if not in the folder (store.url)
     #[arg(long, value_name = "postgres://…")]
     store: Option<String>,
+    /// What this node does, with commas between (server.roles)
+    #[arg(long, value_name = "ROLE,…")]
+    roles: Option<String>,
     /// Where plain MQTT is taken (mqtt.listen)
     #[arg(long, value_name = "ADDRESS:PORT")]
     mqtt_listen: Option<String>,
@@ -144,6 +147,7 @@ impl ConfigArgs {
             ("--data", "server.data_dir", &self.data),
             ("--journal", "journal.url", &self.journal),
             ("--store", "store.url", &self.store),
+            ("--roles", "server.roles", &self.roles),
             ("--mqtt-listen", "mqtt.listen", &self.mqtt_listen),
             ("--api-listen", "api.listen", &self.api_listen),
             ("--log-level", "log.level", &self.log_level),

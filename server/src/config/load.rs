@@ -11,7 +11,7 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::settings::{Setting, sections, settings};
-use super::{Config, TlsConfig};
+use super::{Config, Role, TlsConfig};
 
 /// What a variable of ours begins with.
 const VARIABLE_PREFIX: &str = "BAKEN_";
@@ -285,7 +285,15 @@ fn together(config: &Config) -> Vec<ConfigError> {
     if listen.0.is_some() && !has_pair {
         add("`mqtt.tls.listen` is set, so `mqtt.tls.cert` and `mqtt.tls.key` must be too");
     }
-    if listen.0.is_none() && config.mqtt.listen.0.is_none() {
+    let roles = &config.server.roles;
+    if !roles.are_all() && !(config.journal.url.is_set() && config.store.url.is_set()) {
+        add(
+            "`server.roles` leaves work to other nodes, so `journal.url` and `store.url` must say \
+             where they share it",
+        );
+    }
+    let takes_routers = roles.has(Role::Ingest);
+    if takes_routers && listen.0.is_none() && config.mqtt.listen.0.is_none() {
         add("`mqtt.listen` and `mqtt.tls.listen` are both empty: no router could connect");
     }
     if config.server.data_dir.as_os_str().is_empty() {

@@ -10,6 +10,7 @@ mod load;
 mod mqtt;
 mod notifications;
 mod reference;
+mod roles;
 mod service_url;
 mod settings;
 mod storage;
@@ -31,6 +32,7 @@ pub use notifications::{
     SmsProviderName, TwilioConfig, WebhookConfig,
 };
 pub use reference::reference;
+pub use roles::{Role, Roles};
 pub use service_url::ServiceUrl;
 pub use settings::{Kind, Setting, settings};
 pub use storage::{
@@ -91,6 +93,14 @@ pub struct ServerConfig {
     /// one installation have the same.
     #[schema(value_type = String, format = "file")]
     pub secret_file: PathBuf,
+    /// The node's name in metrics; empty takes the machine's.
+    pub node: String,
+    /// What this node does of all that is to be done, with commas between:
+    /// `ingest`, `recorder`, `alarms`, `notifier`, `forwarders`, `api`. Other than
+    /// all where several nodes share a journal in Kafka and a store in PostgreSQL.
+    /// Also the flag `--roles`.
+    #[schema(value_type = String, format = "roles with commas between")]
+    pub roles: Roles,
     /// Threads that carry connections and queries; 0 takes one for each core.
     #[schema(minimum = 0, maximum = 1024)]
     pub worker_threads: u32,
@@ -105,6 +115,8 @@ impl Default for ServerConfig {
         Self {
             data_dir: PathBuf::from("data"),
             secret_file: PathBuf::new(),
+            node: String::new(),
+            roles: Roles::default(),
             worker_threads: 0,
             shutdown_timeout_ms: 20_000,
         }

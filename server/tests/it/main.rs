@@ -25,6 +25,7 @@ mod lifecycle;
 mod location_groups;
 mod location_status;
 mod mqtt;
+mod nodes;
 mod notifications;
 mod operator;
 mod operators;

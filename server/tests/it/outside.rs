@@ -9,7 +9,7 @@ use super::harness::{Baken, recent_ms, until};
 use super::mqtt::Mqtt;
 use super::postgres;
 
-const PROFILE: &str = r#"
+pub const PROFILE: &str = r#"
     name = "Machines"
     [[rules]]
     key = "hot"
@@ -31,7 +31,7 @@ async fn alarms(baken: &Baken) -> Vec<Value> {
     page["items"].as_array().unwrap().clone()
 }
 
-fn kafka() -> String {
+pub fn kafka() -> String {
     let options = shared().options();
     format!(
         "kafka://{}/{}?partitions=3&replication_factor=1&min_insync_replicas=1",

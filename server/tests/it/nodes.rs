@@ -1,0 +1,190 @@
+//! Nodes that share a journal in Kafka and a store in PostgreSQL, real ones, and
+//! divide the work.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::harness::{Baken, recent_ms, run, text, until};
+use super::mqtt::Mqtt;
+use super::outside::{PROFILE, kafka};
+use super::postgres;
+
+/// More than partitions, so that each node has the alarms of some.
+const ROUTERS: i64 = 8;
+
+/// How long a killed node's partitions may be without an owner.
+const FAILOVER: Duration = Duration::from_secs(15);
+
+/// An installation that several nodes serve.
+struct Installation {
+    folder: TempDir,
+    flags: Vec<String>,
+}
+
+impl Installation {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "5a".repeat(32)).unwrap();
+        let (journal, store) = (kafka(), postgres::shared().database().await);
+        let secret = format!("server.secret_file={}", secret.display());
+        let flags = ["--journal", &journal, "--store", &store, "--set", &secret];
+        Self { folder, flags: flags.map(str::to_owned).to_vec() }
+    }
+
+    async fn node(&self, name: &str, more: &[&str]) -> Baken {
+        let dir = self.folder.path().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let node = format!("server.node={name}");
+        let mut flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
+        flags.extend(["--set", node.as_str()]);
+        flags.extend(more);
+        let baken = Baken::start_in(&dir, &flags).await;
+        self.share_token(&dir);
+        baken
+    }
+
+    /// The first start's token is the installation's.
+    fn share_token(&self, dir: &Path) {
+        let (own, first) = (dir.join("admin-token"), self.folder.path().join("admin-token"));
+        match own.exists() {
+            true => std::fs::copy(own, first).unwrap(),
+            false => std::fs::copy(first, own).unwrap(),
+        };
+    }
+}
+
+/// A metric's value with exactly these labels; none where it is not told.
+async fn metric(baken: &Baken, named: &str) -> Option<f64> {
+    let metrics = baken.client().text("/metrics").await.unwrap();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(named)).map(str::to_owned);
+    line.and_then(|value| value.trim().parse().ok())
+}
+
+async fn owned(baken: &Baken, role: &str) -> f64 {
+    metric(baken, &format!("baken_partitions_owned{{role=\"{role}\"}}")).await.unwrap_or_default()
+}
+
+/// Routers of one tenant at locations of their own, with the alarm of the profile.
+async fn routers(baken: &Baken) -> Vec<Value> {
+    let client = baken.client();
+    let tenant = client.post("/tenants", &json!({ "name": "Acme" })).await.unwrap();
+    let profiles = format!("/alarm-profiles?tenant={}", tenant["id"]);
+    client.post_text(&profiles, "application/toml", PROFILE.to_owned()).await.unwrap();
+    let mut routers = Vec::new();
+    for number in 0..ROUTERS {
+        let location = json!({ "tenant": tenant["id"], "name": format!("Site {number}") });
+        let location = client.post("/locations", &location).await.unwrap();
+        let router = json!({
+            "location": location["id"],
+            "name": format!("router {number}"),
+            "credentials": { "type": "access_token" },
+        });
+        routers.push(client.post("/routers", &router).await.unwrap());
+    }
+    routers
+}
+
+async fn publish(connections: &mut [Mqtt], at: i64, value: f64) {
+    for mqtt in connections {
+        mqtt.telemetry(&format!(r#"{{"ts":{at},"values":{{"t":{value}}}}}"#)).await;
+    }
+}
+
+/// Waits until so many alarms are active; there is one of each router at most.
+async fn active(baken: &Baken, wanted: i64) -> Vec<Value> {
+    until(&format!("{wanted} active alarms"), async || {
+        let page = baken.client().get("/alarms?limit=100").await.unwrap();
+        let items = page["items"].as_array().unwrap().clone();
+        let own: Vec<Value> = items.into_iter().filter(|it| it["rule"] == json!("hot")).collect();
+        let active = own.iter().filter(|alarm| alarm["active"] == json!(true)).count();
+        (i64::try_from(active) == Ok(wanted)).then_some(own)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_divide_the_partitions_and_go_on_for_one_that_is_killed() {
+    let installation = Installation::new().await;
+    let one = installation.node("one", &[]).await;
+    let two =
+        installation.node("two", &["--roles", "recorder,alarms,notifier,forwarders,api"]).await;
+    for role in ["alarms", "recorder"] {
+        until("both have partitions", async || {
+            let both = (owned(&one, role).await, owned(&two, role).await);
+            (both.0 >= 1.0 && both.1 >= 1.0 && both.0 + both.1 == 3.0).then_some(())
+        })
+        .await;
+    }
+    for role in ["notifier", "forwarders"] {
+        let all = owned(&one, role).await + owned(&two, role).await;
+        assert!(all <= 3.0, "{role}: {all}");
+    }
+    assert_eq!(two.run.mqtt, None, "a node without the role takes no routers in");
+    let info = "baken_node_info{node=\"two\",roles=\"recorder,alarms,notifier,forwarders,api\"";
+    assert!(two.client().text("/metrics").await.unwrap().contains(info));
+
+    let routers = routers(&two).await;
+    let mut connections = Vec::new();
+    for router in &routers {
+        let token = router["token"].as_str().unwrap();
+        connections.push(Mqtt::connect(one.run.mqtt.as_deref().unwrap(), token).await);
+    }
+    let ts = recent_ms();
+    publish(&mut connections, ts, 91.5).await;
+    let raised = active(&two, ROUTERS).await;
+    // What is done to an alarm takes effect wherever its partition is.
+    for alarm in &raised {
+        let actions = format!("/alarms/{}/actions", alarm["id"].as_str().unwrap());
+        two.client().post(&actions, &json!({ "action": "acknowledge" })).await.unwrap();
+    }
+
+    two.kill().await;
+    let killed = Instant::now();
+    publish(&mut connections, ts + 1_000, 60.5).await;
+    let cleared = active(&one, 0).await;
+    let took = killed.elapsed();
+    assert_eq!(cleared.len(), raised.len(), "each was raised once");
+    assert!(cleared.iter().all(|alarm| alarm["acknowledged"] == json!(true)), "{cleared:#?}");
+    assert_eq!(owned(&one, "alarms").await, 3.0);
+    // The deadline of a partition is Kafka's, not the machine's.
+    assert!(took < FAILOVER * 2, "evaluated again after {took:?}");
+    println!("partitions of a killed node were caught up after {took:?}");
+    for router in &routers {
+        let path = format!("/devices/{}/telemetry/latest", router["device"]);
+        until("the last reading", async || {
+            let latest = one.client().get(&path).await.unwrap();
+            (latest["readings"]["t"]["value"] == json!(60.5)).then_some(())
+        })
+        .await;
+    }
+
+    let again = installation.node("two", &["--roles", "recorder,alarms,api"]).await;
+    until("it has partitions again", async || (owned(&again, "alarms").await >= 1.0).then_some(()))
+        .await;
+    publish(&mut connections, ts + 2_000, 92.5).await;
+    let all = active(&one, ROUTERS).await;
+    assert_eq!(all.len(), 2 * raised.len(), "raised anew, once");
+    let (status, log) = again.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+    until("all are the first's", async || (owned(&one, "alarms").await == 3.0).then_some(())).await;
+    let (status, log) = one.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+}
+
+#[tokio::test]
+async fn roles_are_divided_only_where_journal_and_store_are_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let output = run(&["serve", "--data", data, "--roles", "ingest,alarms"]).await;
+    assert!(!output.status.success());
+    let told = text(&output.stderr);
+    assert!(told.contains("`journal.url` and `store.url` must say where they share it"), "{told}");
+    let output = run(&["serve", "--data", data, "--roles", "ingest,cook"]).await;
+    let told = text(&output.stderr);
+    assert!(told.contains("server.roles") && told.contains("\"cook\" is no role"), "{told}");
+}

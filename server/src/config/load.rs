@@ -286,7 +286,8 @@ fn together(config: &Config) -> Vec<ConfigError> {
         add("`mqtt.tls.listen` is set, so `mqtt.tls.cert` and `mqtt.tls.key` must be too");
     }
     let roles = &config.server.roles;
-    if !roles.are_all() && !(config.journal.url.is_set() && config.store.url.is_set()) {
+    let is_shared = config.journal.url.is_set() && config.store.url.is_set();
+    if !roles.are_all() && !is_shared {
         add(
             "`server.roles` leaves work to other nodes, so `journal.url` and `store.url` must say \
              where they share it",

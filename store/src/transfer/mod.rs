@@ -18,7 +18,7 @@ mod source;
 mod tables;
 mod target;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -167,6 +167,14 @@ impl TransferProgress {
     fn add(&self, rows: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
     }
+}
+
+/// How many partitions the store in a folder was made for.
+///
+/// # Errors
+/// [`TransferError::Source`].
+pub fn partitions_of(dir: &Path) -> Result<u16, TransferError> {
+    source::partitions(dir).map_err(TransferError::Source)
 }
 
 /// What the database holds of the folder's copy.

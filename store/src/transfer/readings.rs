@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 use super::source::Source;
 use super::target::Target;
 use super::{JournalAfterwards, TransferError, TransferOptions, TransferProgress};
-use crate::PostgresHistoryOptions;
 use crate::history::{
     DEFAULT_SCAN_BYTES, EmbeddedHistory, HistoryError, HistoryOptions, PostgresHistory,
     PostgresWriter, ScanDevice, ScanGroup, ScanQuery,
@@ -35,9 +34,6 @@ const CHUNK_SERIES: usize = 512;
 
 /// Readings of one record.
 const RECORD_ROWS: usize = 5_000;
-
-/// Readings of one batch: fewer and larger transactions than a node's.
-const BATCH_ROWS: usize = 50_000;
 
 /// Bits of a position that count the records of a chunk.
 const RECORD_BITS: u32 = 24;
@@ -80,14 +76,10 @@ impl Histories {
             EmbeddedHistory::open(&dir, partitions, quiet, &Registry::new())
         });
         let from = opened.await.map_err(|_| TransferError::Thread)??;
-        let loading = PostgresHistoryOptions {
-            batch_rows: options.history.batch_rows.min(BATCH_ROWS).max(RECORD_ROWS),
-            ..options.history.clone()
-        };
-        let postgres = options.postgres.clone();
+        let (postgres, history) = (options.postgres.clone(), options.history.clone());
         // A task of its own, because its opening must not be cut off in between.
         let opened = tokio::spawn(async move {
-            PostgresHistory::open(&postgres, partitions, &loading, &Registry::new()).await
+            PostgresHistory::open(&postgres, partitions, &history, &Registry::new()).await
         });
         let to = opened.await.map_err(|_| TransferError::Thread)??;
         Ok(Self { from, to, partitions })

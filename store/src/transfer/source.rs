@@ -1,7 +1,7 @@
 //! The folder that is copied from: read, and never changed.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use schema::{PartitionId, Position};
@@ -42,7 +42,7 @@ impl Source {
         Ok(source)
     }
 
-    pub fn dir(&self) -> &std::path::Path {
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 
@@ -114,6 +114,11 @@ impl Source {
         let connection = self.file(file)?;
         Ok(connection.query_row(question, [partition.0], |row| row.get(0)).optional()?)
     }
+}
+
+pub(super) fn partitions(dir: &Path) -> Result<u16, SqlError> {
+    let manifest = sqlite::open_reader(&dir.join("history.db"))?;
+    Ok(manifest.query_row("SELECT partitions FROM layout", [], |row| row.get(0))?)
 }
 
 /// Who takes the journal's records, and where they stand. What the alarms'

@@ -21,6 +21,9 @@ pub const ADMIN_TOKEN_FILE: &str = "admin-token";
 /// Where the running process can be reached.
 pub const RUN_FILE: &str = "run.json";
 
+/// That the folder's installation went on elsewhere.
+const MIGRATED_FILE: &str = "migrated.json";
+
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -38,6 +41,15 @@ pub enum FolderError {
         path.display()
     )]
     SecretLost { path: PathBuf },
+    #[error(
+        "{} says that this installation was carried to PostgreSQL{}: a node on the folder alone \
+         would go on apart from it; set `store.url`{}, or delete that file if the folder is to \
+         live on by itself",
+        path.display(),
+        if *with_journal { " and to Kafka" } else { "" },
+        if *with_journal { " and `journal.url`" } else { "" }
+    )]
+    Migrated { path: PathBuf, with_journal: bool },
     #[error("{} must hold 64 hexadecimal digits and nothing else", path.display())]
     SecretBroken { path: PathBuf },
     #[error("the operating system gives no random bytes: {0}")]
@@ -57,6 +69,16 @@ pub struct RunFile {
     /// MQTT over TLS, if it is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mqtt_tls: Option<String>,
+}
+
+/// That the installation was carried elsewhere, and so must not go on here;
+/// `migrated.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigratedFile {
+    /// Of the program that did it.
+    pub version: String,
+    /// False where the folder's journal stays in use.
+    pub with_journal: bool,
 }
 
 /// A data folder that this process has locked. The lock lasts until it is
@@ -140,6 +162,28 @@ impl DataFolder {
     pub fn write_run_file(&self, run: &RunFile) -> Result<(), FolderError> {
         let text = serde_json::to_string(run).expect("strings always become JSON");
         self.write_private(RUN_FILE, &format!("{text}\n"))
+    }
+
+    pub fn write_migrated(&self, migrated: &MigratedFile) -> Result<(), FolderError> {
+        let text = serde_json::to_string(migrated).expect("strings always become JSON");
+        self.write_private(MIGRATED_FILE, &format!("{text}\n"))
+    }
+
+    /// Refuses to go on in a folder whose installation lives elsewhere by now.
+    pub fn refuse_migrated(&self, has_store: bool, has_journal: bool) -> Result<(), FolderError> {
+        let path = self.path.join(MIGRATED_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(FolderError::Io { path, source }),
+        };
+        // Half a file says as much as a whole one.
+        let with_journal =
+            serde_json::from_str(&text).map_or(true, |it: MigratedFile| it.with_journal);
+        if has_store && (has_journal || !with_journal) {
+            return Ok(());
+        }
+        Err(FolderError::Migrated { path, with_journal })
     }
 
     /// The process stops: nobody is to look for it any more.

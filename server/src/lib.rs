@@ -16,6 +16,7 @@ mod forwarding;
 pub mod health;
 mod host;
 mod logging;
+mod migration;
 pub mod node;
 mod notifications;
 mod offline;

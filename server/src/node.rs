@@ -41,7 +41,7 @@ use crate::standing::Standings;
 use crate::upkeep::Upkeep;
 
 /// The journal's folder below the data folder.
-const JOURNAL_DIR: &str = "journal";
+pub(crate) const JOURNAL_DIR: &str = "journal";
 /// The store's folder below the data folder.
 pub(crate) const STORE_DIR: &str = "store";
 /// The directory's file there; while it is missing, the folder is new.
@@ -73,6 +73,7 @@ impl Node {
         crate::install_crypto();
         host::raise_file_limit(config.mqtt.limits.max_connections);
         let folder = DataFolder::open(&config.server.data_dir)?;
+        folder.refuse_migrated(config.store.url.is_set(), config.journal.url.is_set())?;
         let store_dir = folder.path().join(STORE_DIR);
         let is_used = store_dir.join(DIRECTORY_FILE).exists();
         // Taken before the journal is read, so that a port that is taken is
@@ -250,7 +251,7 @@ pub(crate) fn start_recorder(
         .context("cannot start the recorder")
 }
 
-fn start_alarms(
+pub(crate) fn start_alarms(
     config: &Config,
     journal: &Journal,
     store: &Store,

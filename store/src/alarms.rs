@@ -189,6 +189,11 @@ struct Shared {
     read_meters: ReadMeters,
 }
 
+/// The tables in PostgreSQL.
+pub(crate) fn database(options: &PostgresOptions) -> Arc<Database> {
+    Database::schema(options, "baken_alarms", POSTGRES_MIGRATIONS)
+}
+
 impl AlarmStore {
     /// Opens or makes `alarms.db` in the folder.
     ///
@@ -207,7 +212,7 @@ impl AlarmStore {
         options: &PostgresOptions,
         registry: &Registry,
     ) -> Result<Self, AlarmStoreError> {
-        Self::open_in(Database::schema(options, "baken_alarms", POSTGRES_MIGRATIONS), registry)
+        Self::open_in(database(options), registry)
     }
 
     fn open_in(database: Arc<Database>, registry: &Registry) -> Result<Self, AlarmStoreError> {

@@ -14,6 +14,7 @@ pub mod forwarders;
 pub mod history;
 pub mod metrics;
 pub mod sql;
+pub mod transfer;
 
 #[cfg(test)]
 #[path = "../tests/it/place.rs"]
@@ -54,6 +55,8 @@ pub struct StoreOptions {
 pub enum OpenError {
     #[error("cannot make the folder {}: {source}", dir.display())]
     Folder { dir: PathBuf, source: std::io::Error },
+    #[error("cannot open the database: {0}")]
+    Copy(#[source] SqlError),
     #[error("cannot open the directory: {0}")]
     Directory(#[source] directory::OpenError),
     #[error("cannot open the attributes: {0}")]
@@ -113,6 +116,10 @@ impl Store {
         history: &PostgresHistoryOptions,
         registry: &Registry,
     ) -> Result<Self, OpenError> {
+        let is_unfinished = transfer::is_unfinished(postgres).await.map_err(OpenError::Copy)?;
+        if is_unfinished {
+            return Err(OpenError::Copy(SqlError::UnfinishedCopy));
+        }
         let (options, registry_of_parts) = (postgres.clone(), registry.clone());
         let open = move || open_parts(&options, partitions, &registry_of_parts);
         let opened = tokio::task::spawn_blocking(open).await;

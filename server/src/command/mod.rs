@@ -2,6 +2,7 @@
 
 mod ask;
 mod backtest;
+mod migrate;
 mod output;
 mod rules;
 mod serve;
@@ -13,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Layers, Loaded, reference, settings};
 
-pub(crate) use output::Output;
+pub(crate) use output::{Output, complain};
 pub(crate) use serve::runtime;
 
 /// An MQTT broker, journal, history and alarms for industrial routers, in one
@@ -38,6 +39,7 @@ enum Command {
     #[command(subcommand)]
     Rules(rules::RulesCommand),
     Backtest(backtest::BacktestArgs),
+    Migrate(migrate::MigrateArgs),
     /// Print the description of the HTTP API (OpenAPI, JSON)
     Openapi,
     /// Customers whose data nobody else sees
@@ -212,6 +214,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Reference) => output.text(&reference())?,
         Command::Rules(command) => return rules::run(&command, &mut output),
         Command::Backtest(args) => return backtest::run(&args, &mut output),
+        Command::Migrate(args) => return migrate::run(&args, &mut output),
         Command::Openapi => output.text(&openapi_json())?,
         Command::Tenants(command) => ask::run(command.into(), &mut output)?,
         Command::Locations(command) => ask::run(command.into(), &mut output)?,

@@ -24,6 +24,7 @@ mod keys;
 mod lifecycle;
 mod location_groups;
 mod location_status;
+mod migrate;
 mod mqtt;
 mod nodes;
 mod notifications;

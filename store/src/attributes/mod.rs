@@ -119,6 +119,11 @@ pub struct Attributes {
     limits: AttributeLimits,
 }
 
+/// The tables in PostgreSQL.
+pub(crate) fn database(options: &PostgresOptions) -> Arc<Database> {
+    Database::schema(options, "baken_attributes", sql::POSTGRES_MIGRATIONS)
+}
+
 impl Attributes {
     /// Opens `attributes.db` in `dir`.
     ///
@@ -144,8 +149,7 @@ impl Attributes {
         limits: AttributeLimits,
         registry: &Registry,
     ) -> Result<Self, AttributesError> {
-        let database = Database::schema(options, "baken_attributes", sql::POSTGRES_MIGRATIONS);
-        Self::open_in(database, partitions, limits, registry)
+        Self::open_in(database(options), partitions, limits, registry)
     }
 
     fn open_in(

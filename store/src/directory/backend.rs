@@ -72,7 +72,7 @@ pub(super) fn embedded(dir: &Path) -> Arc<Database> {
 }
 
 /// The tables in PostgreSQL, which several nodes share.
-pub(super) fn postgres(options: &PostgresOptions) -> Arc<Database> {
+pub(crate) fn postgres(options: &PostgresOptions) -> Arc<Database> {
     Database::schema(options, "baken_directory", POSTGRES_MIGRATIONS)
 }
 

@@ -33,6 +33,8 @@ use tokio::sync::{broadcast, watch};
 pub use error::{DirectoryError, OpenError};
 pub use groups::{GroupQuery, LocationGroup};
 
+pub(crate) use backend::postgres as database;
+
 use backend::Backend;
 use index::Claim;
 use writer::{Request, Shared, Writer};

@@ -122,6 +122,11 @@ pub struct ForwarderStore {
     readers: Arc<Readers>,
 }
 
+/// The tables in PostgreSQL.
+pub(crate) fn database(options: &PostgresOptions) -> Arc<Database> {
+    Database::schema(options, "baken_forwarders", sql::POSTGRES_MIGRATIONS)
+}
+
 impl ForwarderStore {
     /// Opens `forwarders.db` in `dir`.
     ///
@@ -139,8 +144,7 @@ impl ForwarderStore {
         options: &PostgresOptions,
         registry: &Registry,
     ) -> Result<Self, ForwarderStoreError> {
-        let database = Database::schema(options, "baken_forwarders", sql::POSTGRES_MIGRATIONS);
-        Self::open_in(database, registry)
+        Self::open_in(database(options), registry)
     }
 
     fn open_in(database: Arc<Database>, registry: &Registry) -> Result<Self, ForwarderStoreError> {

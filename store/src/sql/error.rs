@@ -37,6 +37,11 @@ pub enum SqlError {
     /// The transaction of several callers failed under one that was in order.
     #[error("the transaction could not be made durable")]
     NotDurable,
+    #[error(
+        "the database holds a copy of a folder that is not finished; run `baken migrate` again, \
+         which goes on with it"
+    )]
+    UnfinishedCopy,
     #[error("column {column} has {found}, where {wanted} is expected")]
     Column { column: usize, found: &'static str, wanted: &'static str },
     #[error("column {column} cannot be read: {reason}")]
@@ -138,6 +143,7 @@ impl SqlError {
             Self::Newer { .. }
             | Self::SchemaNewer { .. }
             | Self::Runtime(_)
+            | Self::UnfinishedCopy
             | Self::Column { .. }
             | Self::Unreadable { .. }
             | Self::NoRows

@@ -12,4 +12,4 @@ pub(crate) use database::{Database, Readers};
 pub use error::SqlError;
 pub use postgres::{PostgresOptions, PostgresUrlError};
 pub(crate) use session::{Optional, Row, Session, Transaction};
-pub(crate) use value::{Owned, Parameter, params};
+pub(crate) use value::{Owned, Parameter, Value, from_sqlite, params};

@@ -291,7 +291,7 @@ impl rusqlite::ToSql for Value<'_> {
     }
 }
 
-pub(super) fn from_sqlite(value: ValueRef<'_>) -> Result<Value<'_>, SqlError> {
+pub(crate) fn from_sqlite(value: ValueRef<'_>) -> Result<Value<'_>, SqlError> {
     Ok(match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(value) => Value::Integer(value),

@@ -11,3 +11,4 @@ mod nodes;
 mod place;
 mod postgres;
 mod told;
+mod transfer;

@@ -139,6 +139,24 @@ impl EmbeddedHistory {
         query::keys(&self.shared, device)
     }
 
+    /// All series of a partition, in order of device and key.
+    ///
+    /// # Errors
+    /// [`HistoryError::Partition`].
+    pub(crate) fn series(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Vec<(TenantId, DeviceId, Arc<str>)>, HistoryError> {
+        let state = self.shared.partition(partition)?.state();
+        let names = state.catalog.names();
+        let all = (0..).take(state.catalog.len()).collect();
+        let series = names.file_order(all).into_iter().map(|id| {
+            let series = names.series[id as usize];
+            (series.tenant, series.device, Arc::clone(&names.keys[series.key as usize]))
+        });
+        Ok(series.collect())
+    }
+
     /// Readings of the tenant that are older are neither shown nor kept; 0
     /// days keeps them for ever, which is also the default.
     pub fn set_retention(&self, tenant: TenantId, days: u32) {

@@ -7,7 +7,7 @@ use alarms::AlarmWorkers;
 use forwarders::Forwarders;
 use ingest::recorder::Recorder;
 use prometheus::Registry;
-use schema::Position;
+use schema::{PartitionId, Position};
 use store::{ListQuery, Store};
 use tokio::time::{Instant, sleep};
 
@@ -61,12 +61,15 @@ async fn attempt(
     let store = open_store(&dir, journal.partitions(), config, &registry).await?;
     let (forwarders, _troubles) =
         crate::forwarding::start(config, secret, &journal, &store, &registry).await?;
-    let recorder = start_recorder(config, &journal, &store, &registry).await?;
+    let recorder = start_recorder(config, &journal, &store, &registry)?;
     let alarms = start_alarms(config, &journal, &store, &registry)?;
-    all_taken(&recorder, &alarms).await?;
+    all_taken(&recorder, &alarms, usize::from(journal.partitions())).await?;
     alarms.stop().await;
     let ends = ends_of(&journal);
-    let is_whole = alarms.status().iter().zip(&ends).all(|(status, end)| status.position == *end);
+    let mut is_whole = true;
+    for (partition, end) in (0..).map(PartitionId).zip(&ends) {
+        is_whole &= store.alarms().position(partition).await? == *end;
+    }
     if is_whole {
         recorded(&recorder).await?;
         sent(&forwarders, &store, patience).await?;
@@ -79,7 +82,11 @@ async fn attempt(
 }
 
 /// Waits until neither recorder nor alarms are behind, for a moment.
-async fn all_taken(recorder: &Recorder, alarms: &AlarmWorkers) -> anyhow::Result<()> {
+async fn all_taken(
+    recorder: &Recorder,
+    alarms: &AlarmWorkers,
+    partitions: usize,
+) -> anyhow::Result<()> {
     let mut quiet_since = Instant::now();
     let mut told = Instant::now();
     loop {
@@ -89,7 +96,8 @@ async fn all_taken(recorder: &Recorder, alarms: &AlarmWorkers) -> anyhow::Result
             behind += status.behind;
         }
         behind += recorded_behind(recorder)?;
-        if behind > 0 {
+        let is_begun = alarms.status().len() == partitions && recorder.status().len() == partitions;
+        if behind > 0 || !is_begun {
             quiet_since = Instant::now();
         }
         if quiet_since.elapsed() >= QUIET {

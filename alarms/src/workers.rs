@@ -183,6 +183,11 @@ impl AlarmWorkers {
             .build()?;
         let assignment = journal.assignment(ROLE, registry)?;
         let (mut workers, workshop) = Self::assemble(journal, store, options, registry)?;
+        if assignment.is_whole() {
+            for sender in &workshop.senders {
+                sender.send_modify(|progress| progress.is_owned = true);
+            }
+        }
         let begin = move |partition, ending| workshop.work(partition, ending);
         let work = assignment.run(workers.stop.subscribe(), begin);
         workers.task.get_mut().unwrap_or_else(PoisonError::into_inner).replace(runtime.spawn(work));

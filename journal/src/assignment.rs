@@ -129,6 +129,13 @@ impl Assignment {
         Self::new(changes, None, role, registry)
     }
 
+    /// Whether all partitions are this process's for as long as it runs, so that
+    /// they may be told of before their tasks have begun.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.membership.is_none()
+    }
+
     /// Waits for the next change. Cancelling it loses nothing.
     pub async fn next(&mut self) -> AssignmentChange {
         match self.changes.recv().await {

@@ -112,6 +112,9 @@ impl Recorder {
         // Before the first record is submitted; what is another's is let go again.
         for partition in (0..journal.partitions()).map(PartitionId) {
             partition::hold(journal, history, attributes, partition);
+            if assignment.is_whole() {
+                set(&recorder.progress, partition, Some(Arc::default()));
+            }
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads(options))

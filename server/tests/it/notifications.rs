@@ -114,7 +114,9 @@ impl Told {
             let items = messages["items"].as_array()?.clone();
             let waits = self.client().get("/notices?state=waits&limit=1").await.unwrap();
             let is_done = |it: &Value| it["state"] != "queued" && it["state"] != "on_its_way";
-            (waits["items"] == json!([]) && items.iter().all(is_done)).then_some(items)
+            let is_quiet = waits["items"] == json!([]) && items.iter().all(is_done);
+            // An alarm that is on its way is told of by nothing yet.
+            (is_quiet && !items.is_empty()).then_some(items)
         })
         .await
     }

@@ -132,7 +132,10 @@ async fn nodes_divide_the_partitions_and_go_on_for_one_that_is_killed() {
     let routers = routers(&two).await;
     let mut connections = Vec::new();
     for router in &routers {
-        let token = router["token"].as_str().unwrap();
+        let (path, token) =
+            (format!("/routers/{}", router["id"]), router["token"].as_str().unwrap());
+        // The other node has made it, and this one hears of it.
+        until("the router", async || one.client().get(&path).await.ok()).await;
         connections.push(Mqtt::connect(one.run.mqtt.as_deref().unwrap(), token).await);
     }
     let ts = recent_ms();

@@ -18,15 +18,14 @@ impl Partition {
         match message {
             Message::Put(put) => self.put(*put),
             Message::Remove { forwarder, done } => {
-                if let Some(index) = self.by_forwarder.remove(&forwarder) {
-                    if let Some(slot) = self.slots[index as usize].take() {
-                        self.routes.remove(&slot.spec, index);
-                    }
-                    self.behind.retain(|other| *other != index);
-                    self.free.push(index);
-                }
-                // What is being stored may still be of it.
+                // What is being stored may still be of it, and what became of its
+                // last values is not stored yet.
                 self.finish_storing().await;
+                if let Some(mut slot) = self.take_away(forwarder) {
+                    let step = slot.commit(self.partition, self.live, &self.keys);
+                    self.store_steps(vec![step]);
+                    self.finish_storing().await;
+                }
                 let _ = done.send(());
             }
             Message::Resolved(resolved) => self.resolve(resolved),
@@ -46,6 +45,15 @@ impl Partition {
                 let _ = answer.send(wanted.map(|slot| self.view(slot)).collect());
             }
         }
+    }
+
+    fn take_away(&mut self, forwarder: u64) -> Option<Slot> {
+        let index = self.by_forwarder.remove(&forwarder)?;
+        self.behind.retain(|other| *other != index);
+        self.free.push(index);
+        let slot = self.slots[index as usize].take()?;
+        self.routes.remove(&slot.spec, index);
+        Some(slot)
     }
 
     fn resolve(&mut self, resolved: Resolved) {

@@ -343,10 +343,14 @@ impl Partition {
             }
         }
         if !steps.is_empty() {
-            let store = self.store.clone();
-            let most = self.options.max_dead_letters;
-            self.storing = Some(tokio::spawn(store_until_done(store, steps, most)));
+            self.store_steps(steps);
         }
+    }
+
+    /// Begins to store; nothing else may be being stored.
+    pub fn store_steps(&mut self, steps: Vec<LaneCommit>) {
+        let (store, most) = (self.store.clone(), self.options.max_dead_letters);
+        self.storing = Some(tokio::spawn(store_until_done(store, steps, most)));
     }
 
     pub async fn finish_storing(&mut self) {

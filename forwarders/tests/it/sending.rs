@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use forwarders::State;
+use forwarders::{ForwarderOptions, State};
 use schema::Value;
 use serde_json::json;
 
 use super::double::{Answer, Double};
-use super::node::{Node, influxdb, until};
+use super::node::{Node, influxdb, options, until};
 
 /// The values and times of lines of a field.
 pub fn points(lines: &[String]) -> Vec<(i64, String)> {
@@ -219,5 +219,34 @@ async fn a_forwarder_that_is_paused_keeps_its_data_and_one_that_is_switched_off_
     node.settled(id, 3).await;
     let values: Vec<String> = points(&double.lines()).into_iter().map(|(_, value)| value).collect();
     assert_eq!(values, ["1", "2", "4"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_became_of_values_is_kept_when_a_forwarder_is_switched_off() {
+    let (dir, double) = (tempfile::tempdir().unwrap(), Double::start().await);
+    // So seldom that nothing is stored but for the switching off.
+    let options = ForwarderOptions { commit_interval_ms: 3_600_000, ..options() };
+    let node = Node::start_with(dir.path(), &options).await;
+    let tenant = node.tenant("Acme").await;
+    let device = node.device(tenant, "pump", &[]).await;
+    let id = node.forwarder(influxdb(device, &double.url())).await;
+    // Its place is stored before anything comes.
+    node.append(device, "t", 0, &[1.0]).await;
+    node.settled(id, 1).await;
+    double.answer(|_| Answer::of(422));
+    node.append(device, "t", 1, &[2.0]).await;
+    node.settled(id, 2).await;
+    node.change(id, |forwarder| forwarder.enabled = false).await;
+    node.stands(id, State::Disabled).await;
+    node.change(id, |forwarder| forwarder.enabled = true).await;
+    node.stands(id, State::Connecting).await;
+    let accounting = until("it begins", async || {
+        let accounting = node.accounting(id).await;
+        (accounting.counts.selected > 0).then_some(accounting)
+    });
+    let accounting = accounting.await;
+    assert_eq!((accounting.counts.sent, accounting.counts.dead_letters), (1, 1));
+    assert_eq!(node.forwarders.dead_letters(id, 0, 10).await.unwrap().len(), 1);
     node.stop().await;
 }

@@ -9,6 +9,7 @@
 pub mod alarms;
 pub mod attributes;
 pub mod audit;
+pub mod cluster;
 pub mod directory;
 pub mod forwarders;
 pub mod history;
@@ -32,6 +33,7 @@ use prometheus::Registry;
 pub use alarms::AlarmStore;
 pub use attributes::{Attribute, AttributeChange, Attributes, AttributesError, Scope};
 pub use audit::NewEvent;
+pub use cluster::{Cluster, ClusterError};
 pub use directory::{
     Change, Directory, DirectoryError, Entry, GroupQuery, ListQuery, LocationGroup, NewRouter,
     Page as DirectoryPage,
@@ -67,6 +69,8 @@ pub enum OpenError {
     Alarms(#[source] alarms::AlarmStoreError),
     #[error("cannot open the forwarders: {0}")]
     Forwarders(#[source] forwarders::ForwarderStoreError),
+    #[error("cannot open the nodes' tables: {0}")]
+    Cluster(#[source] ClusterError),
 }
 
 /// All parts of the store; clones are handles on the same files.
@@ -82,6 +86,8 @@ struct Parts {
     history: History,
     alarms: AlarmStore,
     forwarders: ForwarderStore,
+    /// Where nodes share the store.
+    cluster: Option<Cluster>,
 }
 
 impl Store {
@@ -102,7 +108,7 @@ impl Store {
             History::open(&dir, partitions, history, registry).map_err(OpenError::History)?;
         let alarms = AlarmStore::open(&dir, registry).map_err(OpenError::Alarms)?;
         let forwarders = ForwarderStore::open(&dir, registry).map_err(OpenError::Forwarders)?;
-        let parts = Parts { directory, attributes, history, alarms, forwarders };
+        let parts = Parts { directory, attributes, history, alarms, forwarders, cluster: None };
         Ok(Self { parts: Arc::new(parts) })
     }
 
@@ -123,13 +129,14 @@ impl Store {
         let (options, registry_of_parts) = (postgres.clone(), registry.clone());
         let open = move || open_parts(&options, partitions, &registry_of_parts);
         let opened = tokio::task::spawn_blocking(open).await;
-        let (directory, attributes, alarms, forwarders) = match opened {
+        let (directory, attributes, alarms, forwarders, cluster) = match opened {
             Ok(opened) => opened?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let history = History::open_postgres(postgres, partitions, history, registry).await;
         let history = history.map_err(OpenError::History)?;
-        let parts = Parts { directory, attributes, history, alarms, forwarders };
+        let cluster = Some(cluster);
+        let parts = Parts { directory, attributes, history, alarms, forwarders, cluster };
         Ok(Self { parts: Arc::new(parts) })
     }
 
@@ -158,6 +165,12 @@ impl Store {
         &self.parts.forwarders
     }
 
+    /// The nodes that share the store; none in a folder, which is one process's.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.parts.cluster.as_ref()
+    }
+
     /// Finishes what is queued and closes the files. Calls after it are
     /// refused; who writes to the store ends before it.
     pub async fn close(&self) {
@@ -174,7 +187,7 @@ fn open_parts(
     postgres: &PostgresOptions,
     partitions: u16,
     registry: &Registry,
-) -> Result<(Directory, Attributes, AlarmStore, ForwarderStore), OpenError> {
+) -> Result<(Directory, Attributes, AlarmStore, ForwarderStore, Cluster), OpenError> {
     let directory = Directory::open_postgres(postgres, registry).map_err(OpenError::Directory)?;
     let limits = attributes::AttributeLimits::default();
     let attributes = Attributes::open_postgres(postgres, partitions, limits, registry)
@@ -182,5 +195,6 @@ fn open_parts(
     let alarms = AlarmStore::open_postgres(postgres, registry).map_err(OpenError::Alarms)?;
     let forwarders =
         ForwarderStore::open_postgres(postgres, registry).map_err(OpenError::Forwarders)?;
-    Ok((directory, attributes, alarms, forwarders))
+    let cluster = Cluster::open_postgres(postgres).map_err(OpenError::Cluster)?;
+    Ok((directory, attributes, alarms, forwarders, cluster))
 }

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod audit;
+mod cluster;
 mod directory;
 mod directory_model;
 mod history;

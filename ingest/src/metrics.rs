@@ -80,6 +80,22 @@ pub const BROKER_TLS_RELOADS_TOTAL: &str = "baken_broker_tls_reloads_total";
 /// Logins and refusals that whoever keeps the audit history had no room for.
 pub const BROKER_LOGINS_UNTOLD_TOTAL: &str = "baken_broker_logins_untold_total";
 
+/// When the first certificate of a `listener`'s chain expires, in seconds since 1970.
+pub const TLS_CERTIFICATE_EXPIRY: &str = "baken_tls_certificate_expiry_timestamp_seconds";
+
+// Among other nodes.
+
+/// Connections that are still to be asked to go to another node.
+pub const CONNECTIONS_DRAINING: &str = "baken_connections_draining";
+/// Nodes that share the store.
+pub const CLUSTER_NODES: &str = "baken_cluster_nodes";
+/// Times that other nodes could not be heard.
+pub const CLUSTER_FAILURES_TOTAL: &str = "baken_cluster_failures_total";
+/// Connections that ended because their client came to another node.
+pub const CLUSTER_YIELDED_TOTAL: &str = "baken_cluster_yielded_connections_total";
+/// What was written to other nodes, by `kind`.
+pub const CLUSTER_LETTERS_TOTAL: &str = "baken_cluster_letters_total";
+
 // Presence: whether routers are there, as readings.
 
 /// Readings written of whether routers are there.

@@ -2,6 +2,7 @@
 //! Prometheus dashboard knows, and which build it is.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
@@ -29,14 +30,27 @@ struct Host {
     open_files: Gauge,
     threads: Gauge,
     start_time: Gauge,
+    data_dir: PathBuf,
+    data_free: Gauge,
+    data_size: Gauge,
+}
+
+/// Bytes that may still be written to the file system of the data folder, and its
+/// size.
+pub const DATA_FREE: &str = "baken_data_free_bytes";
+pub const DATA_SIZE: &str = "baken_data_size_bytes";
+
+/// What this node is called: as configured, or else as the machine is.
+pub fn node_name(server: &ServerConfig) -> String {
+    match server.node.as_str() {
+        "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        name => name.to_owned(),
+    }
 }
 
 /// Registers the metrics of the process, and says who it is.
 pub fn register(server: &ServerConfig, registry: &Registry) -> Result<(), prometheus::Error> {
-    let node = match server.node.as_str() {
-        "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        name => name.to_owned(),
-    };
+    let node = node_name(server);
     let labels = ["node", "version", "roles"];
     let info = GaugeVec::new(Opts::new(NODE_INFO, "Which node this is"), &labels)?;
     let roles = server.roles.to_string();
@@ -52,6 +66,9 @@ pub fn register(server: &ServerConfig, registry: &Registry) -> Result<(), promet
         open_files: Gauge::new("process_open_fds", "Open files and sockets")?,
         threads: Gauge::new("process_threads", "Threads")?,
         start_time: Gauge::new("process_start_time_seconds", "When it started, since 1970")?,
+        data_dir: server.data_dir.clone(),
+        data_free: Gauge::new(DATA_FREE, "What is left to write in the data folder's file system")?,
+        data_size: Gauge::new(DATA_SIZE, "The size of the data folder's file system")?,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     host.start_time.set(now.as_secs_f64().round());
@@ -82,13 +99,15 @@ pub fn raise_file_limit(max_connections: u32) {
 }
 
 impl Host {
-    fn gauges(&self) -> [&Gauge; 5] {
+    fn gauges(&self) -> [&Gauge; 7] {
         [
             &self.resident_bytes,
             &self.virtual_bytes,
             &self.open_files,
             &self.threads,
             &self.start_time,
+            &self.data_free,
+            &self.data_size,
         ]
     }
 
@@ -104,6 +123,13 @@ impl Host {
             self.resident_bytes.set(number("VmRSS:").unwrap_or(0.0) * 1024.0);
             self.virtual_bytes.set(number("VmSize:").unwrap_or(0.0) * 1024.0);
             self.threads.set(number("Threads:").unwrap_or(0.0));
+        }
+        // One that does not answer leaves what was known.
+        if let Ok(disk) = rustix::fs::statvfs(&self.data_dir) {
+            #[allow(clippy::cast_precision_loss, reason = "bytes of a disk fit 53 bits well")]
+            let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize) as f64;
+            self.data_free.set(bytes(disk.f_bavail));
+            self.data_size.set(bytes(disk.f_blocks));
         }
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
             let count = u32::try_from(files.count()).unwrap_or(u32::MAX);

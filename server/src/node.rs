@@ -61,7 +61,7 @@ pub struct Node {
     upkeep: Upkeep,
     telling: Option<Telling>,
     presence: Arc<Presence>,
-    audit: AuditTasks,
+    audit_tasks: AuditTasks,
     http: HttpServer,
     run: RunFile,
     folder: DataFolder,
@@ -175,8 +175,7 @@ impl Node {
         state.health.enter(Phase::Serving);
         folder.write_run_file(&run)?;
         tracing::info!(api = run.api, mqtt = run.mqtt, mqtt_tls = run.mqtt_tls, "serving");
-        let audit = audit_tasks;
-        Ok(Self { state, recorder, upkeep, telling, presence, audit, http, run, folder })
+        Ok(Self { state, recorder, upkeep, telling, presence, audit_tasks, http, run, folder })
     }
 
     /// Where the node can be reached.
@@ -206,10 +205,19 @@ impl Node {
         }
     }
 
+    /// Has routers go to other nodes, where there are any, and says in its health
+    /// that it is about to stop. It takes as long as there are connections for the
+    /// rate `mqtt.limits.drain_per_s`.
+    pub async fn drain(&self) {
+        self.state.health.enter(Phase::Stopping);
+        self.state.broker.drain().await;
+    }
+
     /// Stops all parts, the last started first. What was acknowledged is on disk
     /// long before; this makes the rest durable or leaves it unacknowledged.
     pub async fn stop(self) {
-        let Self { state, recorder, upkeep, telling, presence, audit, http, folder, .. } = self;
+        let Self { state, recorder, upkeep, telling, presence, audit_tasks, http, folder, .. } =
+            self;
         state.health.enter(Phase::Stopping);
         folder.remove_run_file();
         state.streams.close();
@@ -227,7 +235,7 @@ impl Node {
         recorder.close().await;
         state.submitter.close().await;
         state.journal.close().await;
-        audit.stop().await;
+        audit_tasks.stop().await;
         drop(upkeep);
         state.store.close().await;
         drop(folder);
@@ -286,6 +294,8 @@ fn start_broker(
         payload: mqtt.payload_limits(),
         auth: mqtt.auth_limits(),
         address: mqtt.address_limits(),
+        cluster: store.cluster().cloned(),
+        name: crate::host::node_name(&config.server),
     };
     Broker::start(
         options,

@@ -236,6 +236,7 @@ async fn admit(
         bytes: AtomicU64::new(0),
         telemetry_at: AtomicI64::new(0),
         silent_after_ms: AtomicI64::new(node.silent_after_ms(&router)),
+        announced: AtomicU64::new(0),
         mailbox: Mailbox::new(),
     });
     let registered = Registered { node, handle: Some(Arc::clone(&handle)) };

@@ -24,6 +24,7 @@ pub(crate) mod reason {
     pub(crate) const ADMINISTRATIVE_ACTION: u8 = 0x98;
     pub(crate) const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
     pub(crate) const QOS_NOT_SUPPORTED: u8 = 0x9b;
+    pub(crate) const USE_ANOTHER_SERVER: u8 = 0x9c;
 }
 
 /// The longest Reason String that is sent, in bytes.

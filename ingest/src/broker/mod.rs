@@ -10,6 +10,7 @@ mod accept;
 mod connect;
 mod connection;
 mod encode;
+mod fleet;
 mod frame;
 mod limiter;
 mod logins;
@@ -50,6 +51,7 @@ pub use rejections::{
 };
 pub use tls::{TlsError, TlsFiles};
 
+use self::fleet::Fleet;
 use self::limiter::Limiter;
 use self::logins::Logins;
 use self::metering::{Attempt, Metrics};
@@ -85,6 +87,8 @@ pub struct Broker {
     plain: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Hears the other nodes, to the end.
+    hearing: Option<JoinHandle<()>>,
     permits: Arc<Semaphore>,
 }
 
@@ -105,6 +109,9 @@ impl Broker {
             return Err(StartError::NoCertificate);
         }
         let tls = options.tls_files.clone().map(Tls::open).transpose()?;
+        if let Some(tls) = &tls {
+            registry.register(Box::new(tls.expiry.clone()))?;
+        }
         let listen = |addresses: &[SocketAddr]| {
             let bind = |&address| {
                 listen(address, options.listener.backlog)
@@ -120,6 +127,10 @@ impl Broker {
         });
         let authenticator = Authenticator::new(directory.clone(), &options.secret, &options.auth)?;
         let permits = Arc::new(Semaphore::new(options.listener.max_connections));
+        let takes_routers = !(plain.is_empty() && secure.is_empty());
+        let fleet = options.cluster.clone();
+        let fleet = fleet.map(|it| Fleet::new(it, options.name.clone(), takes_routers, registry));
+        let fleet = fleet.transpose()?.map(Arc::new);
         let node = Arc::new(Node {
             rules,
             journal,
@@ -128,6 +139,7 @@ impl Broker {
             attributes,
             authenticator,
             registry: Arc::default(),
+            fleet,
             rejections: Default::default(),
             logins: Logins::register(registry)?,
             ledger: Default::default(),
@@ -163,8 +175,12 @@ impl Broker {
             let (node, permits) = (Arc::clone(&node), Arc::clone(&permits));
             tasks.push(tokio::spawn(accept_all(node, listener, is_tls, permits)));
         }
+        let hearing = node.fleet.clone().map(|fleet| {
+            let connections = connections(&node);
+            tokio::spawn(fleet::run(Arc::clone(&node), fleet, connections))
+        });
         let (plain, tls) = (plain_addresses, tls_addresses);
-        Self { node, plain, tls, tasks: Mutex::new(tasks), permits }
+        Self { node, plain, tls, tasks: Mutex::new(tasks), hearing, permits }
     }
 
     /// Where plain MQTT is served.
@@ -181,8 +197,7 @@ impl Broker {
 
     #[must_use]
     pub fn connections(&self) -> Connections {
-        let registry = Arc::clone(&self.node.registry);
-        Connections::new(registry, self.node.directory.clone(), node::monotonic_us)
+        connections(&self.node)
     }
 
     /// The last messages of a tenant that were refused, oldest first.
@@ -206,18 +221,21 @@ impl Broker {
         self.node.tls.as_ref().map_or(Ok(()), Tls::reload)
     }
 
+    /// Where another node takes routers: accepts nobody any more, and asks those
+    /// that are connected to go there, at a bounded rate. Elsewhere it does
+    /// nothing.
+    pub async fn drain(&self) {
+        let Some(fleet) = self.node.fleet.as_ref().filter(|fleet| fleet.has_others()) else {
+            return;
+        };
+        self.stop_accepting().await;
+        fleet.drain(&self.node, self.node.options.listener.drain_per_s).await;
+    }
+
     /// Accepts nobody any more, gives those that are connected what they are
     /// owed, says goodbye, and returns when all are gone.
     pub async fn shutdown(&self) {
-        let tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
-        };
-        for task in tasks {
-            task.abort();
-            // Aborted is what it is meant to be.
-            let _ = task.await;
-        }
+        self.stop_accepting().await;
         self.node.closing.send_replace(true);
         let all = u32::try_from(self.node.options.listener.max_connections).unwrap_or(u32::MAX);
         let gone = async {
@@ -237,12 +255,34 @@ impl Broker {
     }
 }
 
+impl Broker {
+    async fn stop_accepting(&self) {
+        let tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        for task in tasks {
+            task.abort();
+            // Aborted is what it is meant to be.
+            let _ = task.await;
+        }
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
+        if let Some(hearing) = &self.hearing {
+            hearing.abort();
+        }
         for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
             task.abort();
         }
     }
+}
+
+fn connections(node: &Node) -> Connections {
+    let (registry, fleet) = (Arc::clone(&node.registry), node.fleet.clone());
+    Connections::new(registry, fleet, node.directory.clone(), node::monotonic_us)
 }
 
 fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {

@@ -9,6 +9,7 @@ use journal::Journal;
 use schema::{PartitionId, Position, TenantId, TimestampMs};
 use store::{Attributes, Directory};
 
+use super::fleet::Fleet;
 use super::limiter::Limiter;
 use super::logins::Logins;
 use super::metering::Metrics;
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     pub attributes: Attributes,
     pub authenticator: Authenticator,
     pub registry: Arc<Registry>,
+    /// The other nodes, where there are any.
+    pub fleet: Option<Arc<Fleet>>,
     pub rejections: Rejections,
     pub logins: Logins,
     /// What is to be journaled of routers that come and go.

@@ -24,6 +24,10 @@ pub struct BrokerOptions {
     pub payload: Limits,
     pub auth: AuthLimits,
     pub address: AddressLimits,
+    /// The nodes that share the store, this one among them; none where it is alone.
+    pub cluster: Option<store::Cluster>,
+    /// What this node is called.
+    pub name: String,
 }
 
 /// Limits of the node as a whole, and of a connection before its session.
@@ -45,6 +49,8 @@ pub struct ListenerLimits {
     pub tls_reload_interval_ms: u64,
     /// How long a shutdown waits for what is on its way into the journal.
     pub shutdown_timeout_ms: u64,
+    /// Connections a second that are asked to go to another node before a stop.
+    pub drain_per_s: u32,
 }
 
 impl Default for ListenerLimits {
@@ -57,6 +63,7 @@ impl Default for ListenerLimits {
             backlog: 4_096,
             tls_reload_interval_ms: 5_000,
             shutdown_timeout_ms: 10_000,
+            drain_per_s: 1_000,
         }
     }
 }

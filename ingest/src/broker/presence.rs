@@ -10,6 +10,7 @@
 //! fleet that comes back at once has not been away.
 
 mod ledger;
+mod shared;
 mod statement;
 mod task;
 #[cfg(test)]
@@ -45,6 +46,10 @@ pub struct PresenceOptions {
     pub refused_interval_ms: u64,
     /// The pause before a write that failed is tried again.
     pub retry_ms: u64,
+    /// A node that shares the store and is not heard for so long has died; its
+    /// routers are said to have gone after the start's grace, unless they have
+    /// come to another.
+    pub node_dead_ms: u64,
 }
 
 impl Default for PresenceOptions {
@@ -54,6 +59,7 @@ impl Default for PresenceOptions {
             check_interval_ms: 1_000,
             refused_interval_ms: 60_000,
             retry_ms: 1_000,
+            node_dead_ms: 10_000,
         }
     }
 }
@@ -152,20 +158,21 @@ impl Presence {
             refused: Default::default(),
             came: Default::default(),
             limits_changed: Default::default(),
+            sharing: node.fleet.clone().map(shared::Sharing::new),
             stopping,
         };
         let task = Mutex::new(Some(tokio::spawn(task.run())));
         Ok(Self { shared, stop, task })
     }
 
-    /// Watches nobody: routers are taken in by other nodes, and how they stand is
-    /// not known here.
+    /// Watches nobody: routers are taken in by other nodes, whose table says how
+    /// they stand.
     #[must_use]
     pub fn elsewhere(broker: &Broker) -> Self {
         let shared = Arc::new(Shared {
             node: Arc::clone(&broker.node),
             known: DashMap::new(),
-            is_settled: false.into(),
+            is_settled: broker.node.fleet.is_some().into(),
         });
         Self { shared, stop: watch::Sender::new(false), task: Mutex::default() }
     }
@@ -176,6 +183,9 @@ impl Presence {
         let known = self.shared.known.get(&router).map(|known| *known);
         let is_settled = self.shared.is_settled.load(std::sync::atomic::Ordering::Acquire);
         let handles = self.shared.node.registry.of(router);
+        if let Some(fleet) = self.shared.node.fleet.as_ref().filter(|_| handles.is_empty()) {
+            return of_sessions(&fleet.cluster, router, is_settled);
+        }
         let connected_at = handles.iter().map(|handle| handle.connected_at).min();
         let (reach, since) = match (connected_at, known) {
             (None, Some(known)) if !known.connected => (Reach::Offline, Some(known.since)),
@@ -204,6 +214,21 @@ impl Presence {
             tracing::error!("the task that watches routers failed");
         }
     }
+}
+
+/// How a router stands that is not connected to this node.
+fn of_sessions(cluster: &store::Cluster, router: RouterId, is_settled: bool) -> RouterPresence {
+    let (held, ended): (Vec<_>, Vec<_>) =
+        cluster.of(router).into_iter().partition(|session| session.node.is_some());
+    let silent_since = held.iter().filter_map(|session| session.silent_since).max();
+    let (reach, since) = match held.iter().map(|session| session.connected_at).min() {
+        Some(_) if held.iter().all(|it| it.silent_since.is_some()) => (Reach::Silent, silent_since),
+        Some(connected_at) => (Reach::Active, Some(connected_at)),
+        // It may yet come back, for the first time that the nodes' tables see it.
+        None if !cluster.is_loaded() || (ended.is_empty() && !is_settled) => (Reach::Unknown, None),
+        None => (Reach::Offline, ended.iter().map(|session| session.said_at).max()),
+    };
+    RouterPresence { reach, since }
 }
 
 impl Drop for Presence {

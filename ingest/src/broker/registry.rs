@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use schema::{DeviceId, RouterId, TimestampMs};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smallvec::SmallVec;
 use store::{Directory, Entry};
 use tokio::sync::oneshot;
 
+use super::fleet::{Fleet, Shown};
 use super::frame::Version;
 use super::mailbox::Mailbox;
 use super::session::{Call, End, PushRefused};
@@ -46,6 +48,8 @@ pub(crate) struct Handle {
     pub telemetry_at: AtomicI64,
     /// How long it may be silent; `i64::MAX` sets no limit.
     pub silent_after_ms: AtomicI64,
+    /// The cluster's revision in which other nodes were told of it; 0 before.
+    pub announced: AtomicU64,
     pub mailbox: Mailbox<Message>,
 }
 
@@ -77,14 +81,18 @@ pub struct SessionInfo {
     pub is_mqtt5: bool,
     pub is_tls: bool,
     pub connected_at: TimestampMs,
-    /// Publishes that were read since then, refused ones included.
-    pub publishes: u64,
-    /// Bytes that were read since then.
-    pub bytes: u64,
+    /// Publishes that were read since then, refused ones included; not known of a
+    /// session that another node holds.
+    pub publishes: Option<u64>,
+    /// Bytes that were read since then, likewise.
+    pub bytes: Option<u64>,
+    /// The name of the node that holds it, if it is another one.
+    pub node: Option<String>,
 }
 
 /// Why a call to a device has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RpcError {
     #[error("there is no such device")]
     UnknownDevice,
@@ -185,13 +193,19 @@ impl Registry {
 #[derive(Clone, Debug)]
 pub struct Connections {
     registry: Arc<Registry>,
+    fleet: Option<Arc<Fleet>>,
     directory: Directory,
     now_us: fn() -> u64,
 }
 
 impl Connections {
-    pub(crate) fn new(registry: Arc<Registry>, directory: Directory, now_us: fn() -> u64) -> Self {
-        Self { registry, directory, now_us }
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        fleet: Option<Arc<Fleet>>,
+        directory: Directory,
+        now_us: fn() -> u64,
+    ) -> Self {
+        Self { registry, fleet, directory, now_us }
     }
 
     /// Calls a device and waits for its answer.
@@ -205,6 +219,34 @@ impl Connections {
         params: &Value,
         timeout: Duration,
     ) -> Result<Value, RpcError> {
+        let router = self.directory.device(device).ok_or(RpcError::UnknownDevice)?.router;
+        let answer = async {
+            let here = match self.call_here(device, method, params, timeout).await {
+                Err(RpcError::Offline) => None,
+                answered => Some(answered),
+            };
+            match (here, &self.fleet) {
+                (Some(answered), _) => answered.map(String::from),
+                (None, None) => Err(RpcError::Offline),
+                (None, Some(fleet)) => {
+                    let call = self.registry.next_call.fetch_add(1, Ordering::Relaxed);
+                    fleet.call(call, router, device, (method, params), timeout).await
+                }
+            }
+        };
+        let answer =
+            tokio::time::timeout(timeout, answer).await.map_err(|_| RpcError::Timeout)??;
+        Ok(serde_json::from_str(&answer).unwrap_or(Value::Null))
+    }
+
+    /// Calls a device whose router is connected to this node; the answer is JSON.
+    pub(super) async fn call_here(
+        &self,
+        device: DeviceId,
+        method: &str,
+        params: &Value,
+        timeout: Duration,
+    ) -> Result<Box<str>, RpcError> {
         let router = self.directory.device(device).ok_or(RpcError::UnknownDevice)?.router;
         let timeout_us = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
         let expires_us = (self.now_us)().saturating_add(timeout_us);
@@ -227,15 +269,21 @@ impl Connections {
             }
             Err(error)
         };
-        let answer =
-            tokio::time::timeout(timeout, answer).await.map_err(|_| RpcError::Timeout)??;
-        Ok(serde_json::from_str(&answer).unwrap_or(Value::Null))
+        tokio::time::timeout(timeout, answer).await.map_err(|_| RpcError::Timeout)?
     }
 
     /// Shared attributes of a device have changed: its router gets what the
-    /// store holds for it. To be called once the change is durable in the
-    /// journal; a router that is away gets it when it subscribes again.
-    pub fn push_shared(&self, device: DeviceId) {
+    /// store holds for it, whichever node it is connected to. To be called once
+    /// the change is durable in the journal; a router that is away gets it when
+    /// it subscribes again.
+    pub async fn push_shared(&self, device: DeviceId) {
+        self.push_shared_here(device);
+        if let Some((fleet, entry)) = self.fleet.as_ref().zip(self.directory.device(device)) {
+            fleet.push_shared(entry.router, device).await;
+        }
+    }
+
+    pub(super) fn push_shared_here(&self, device: DeviceId) {
         let Some(entry) = self.directory.device(device) else { return };
         for handle in self.registry.of(entry.router) {
             // A full mailbox is a client that takes nothing; the store keeps
@@ -251,7 +299,7 @@ impl Connections {
         }
     }
 
-    /// A router's connections.
+    /// A router's connections, those to other nodes included.
     #[must_use]
     pub fn sessions(&self, router: RouterId) -> Vec<SessionInfo> {
         let info = |handle: &Arc<Handle>| SessionInfo {
@@ -261,9 +309,41 @@ impl Connections {
             is_mqtt5: handle.version == Version::V5,
             is_tls: handle.is_tls,
             connected_at: handle.connected_at,
-            publishes: handle.publishes.load(Ordering::Relaxed),
-            bytes: handle.bytes.load(Ordering::Relaxed),
+            publishes: Some(handle.publishes.load(Ordering::Relaxed)),
+            bytes: Some(handle.bytes.load(Ordering::Relaxed)),
+            node: None,
         };
-        self.registry.of(router).iter().map(info).collect()
+        let mut sessions: Vec<SessionInfo> = self.registry.of(router).iter().map(info).collect();
+        sessions.extend(self.sessions_elsewhere(router));
+        sessions
+    }
+
+    /// Whether a router is connected to any node.
+    #[must_use]
+    pub fn is_connected(&self, router: RouterId) -> bool {
+        let is_elsewhere = |fleet: &Arc<Fleet>| !fleet.elsewhere(router).is_empty();
+        !self.registry.of(router).is_empty() || self.fleet.as_ref().is_some_and(is_elsewhere)
+    }
+
+    fn sessions_elsewhere(&self, router: RouterId) -> Vec<SessionInfo> {
+        let Some(fleet) = &self.fleet else { return Vec::new() };
+        let sessions = fleet.elsewhere(router);
+        let nodes = if sessions.is_empty() { Vec::new() } else { fleet.cluster.nodes() };
+        let shown = sessions.into_iter().filter_map(|session| {
+            let shown: Shown = serde_json::from_str(&session.shown).ok()?;
+            let holder = nodes.iter().find(|node| Some(node.id) == session.node);
+            Some(SessionInfo {
+                router,
+                client_id: session.client_id.into(),
+                peer: shown.peer,
+                is_mqtt5: shown.is_mqtt5,
+                is_tls: shown.is_tls,
+                connected_at: session.connected_at,
+                publishes: None,
+                bytes: None,
+                node: Some(holder.map_or_else(String::new, |node| node.name.clone())),
+            })
+        });
+        shown.collect()
     }
 }

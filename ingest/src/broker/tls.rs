@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use prometheus::{IntGauge, Opts};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::PemObject;
@@ -22,6 +23,7 @@ use rustls::{
 };
 
 use crate::auth::{ClientCertificate, fingerprint};
+use crate::metrics as names;
 
 /// Where the listener's keys are; all PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub enum TlsError {
 pub(crate) struct Tls {
     files: TlsFiles,
     current: RwLock<Arc<Current>>,
+    /// When the first certificate of the chain expires.
+    pub expiry: IntGauge,
 }
 
 /// What one reading of the files gave.
@@ -59,12 +63,17 @@ pub(crate) struct Current {
     pub config: Arc<ServerConfig>,
     client_ca: Option<Arc<dyn ClientCertVerifier>>,
     read_of: Vec<Option<SystemTime>>,
+    expires_at_s: i64,
 }
 
 impl Tls {
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
-        let current = RwLock::new(Arc::new(read(&files)?));
-        Ok(Self { files, current })
+        let current = read(&files)?;
+        let help = "When the first certificate of the chain expires, since 1970";
+        let expiry = Opts::new(names::TLS_CERTIFICATE_EXPIRY, help).const_label("listener", "mqtt");
+        let expiry = IntGauge::with_opts(expiry).expect("the name and the label are valid");
+        expiry.set(current.expires_at_s);
+        Ok(Self { files, current: RwLock::new(Arc::new(current)), expiry })
     }
 
     pub(crate) fn current(&self) -> Arc<Current> {
@@ -75,6 +84,7 @@ impl Tls {
     /// Connections that stand are not touched.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
         let fresh = Arc::new(read(&self.files)?);
+        self.expiry.set(fresh.expires_at_s);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
@@ -110,6 +120,12 @@ fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     name.as_str().ok().map(str::to_owned)
 }
 
+/// When a certificate expires, in seconds since 1970.
+fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 fn times(files: &TlsFiles) -> Vec<Option<SystemTime>> {
     let time = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let mut times = vec![time(&files.certificate), time(&files.key)];
@@ -129,17 +145,19 @@ fn read(files: &TlsFiles) -> Result<Current, TlsError> {
     let verifier = AnyClient { algorithms: provider.signature_verification_algorithms, hints };
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|source| TlsError::Pem { path: files.key.clone(), source })?;
+    let chain = certificates(&files.certificate)?;
+    let expires_at_s = chain.iter().filter_map(expiry).min().unwrap_or(i64::MAX);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(certificates(&files.certificate)?, key)?;
+        .with_single_cert(chain, key)?;
     // Tickets let a fleet come back without a full handshake each, and cost no
     // memory here; one is enough for a client that holds one connection.
     config.ticketer = ring::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 1;
     config.alpn_protocols = vec![b"mqtt".to_vec()];
-    Ok(Current { config: Arc::new(config), client_ca, read_of })
+    Ok(Current { config: Arc::new(config), client_ca, read_of, expires_at_s })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -170,7 +170,7 @@ async fn change(
     if tokio::time::timeout(READ_BACK_WAIT, applied).await.is_err() {
         tracing::debug!(%partition, "a change of attributes is durable and not yet recorded");
     }
-    state.connections.push_shared(id);
+    state.connections.push_shared(id).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

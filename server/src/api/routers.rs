@@ -144,7 +144,7 @@ impl Shown {
 
     /// With what changes without the directory.
     fn now(self, state: &AppState) -> Self {
-        let connected = !state.connections.sessions(RouterId(self.id)).is_empty();
+        let connected = state.connections.is_connected(RouterId(self.id));
         Self { connected, ..self }
     }
 

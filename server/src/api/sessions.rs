@@ -32,10 +32,16 @@ struct Shown {
     tls: bool,
     /// Milliseconds since 1970, UTC.
     connected_at: i64,
-    /// Publishes since then, refused ones included.
-    publishes: u64,
-    /// Bytes that it has sent since then.
-    bytes: u64,
+    /// Publishes since then, refused ones included; absent where another node has
+    /// the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    publishes: Option<u64>,
+    /// Bytes that it has sent since then, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    /// The node that has the connection; absent where it is the one that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
 }
 
 impl From<SessionInfo> for Shown {
@@ -48,6 +54,7 @@ impl From<SessionInfo> for Shown {
             connected_at: session.connected_at.0,
             publishes: session.publishes,
             bytes: session.bytes,
+            node: session.node,
         }
     }
 }

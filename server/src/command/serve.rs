@@ -59,8 +59,12 @@ async fn run(config: Config, args: &ServeArgs) -> anyhow::Result<ExitCode> {
         }
     }
     tracing::info!("stopping; a second signal ends the process at once");
+    let stop = async {
+        node.drain().await;
+        tokio::time::timeout(patience, node.stop()).await
+    };
     tokio::select! {
-        stopped = tokio::time::timeout(patience, node.stop()) => match stopped {
+        stopped = stop => match stopped {
             Ok(()) => {
                 tracing::info!("stopped");
                 Ok(ExitCode::SUCCESS)

@@ -107,6 +107,10 @@ pub struct MqttLimits {
     /// The longest keep alive that a client is granted; 0 grants any.
     #[schema(minimum = 0, maximum = 65_535)]
     pub max_keep_alive_s: u16,
+    /// How many connections a second are asked to go to another node before this
+    /// one stops, where others share the store (MQTT 5: 0x9C).
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub drain_per_s: u32,
     /// How far ahead of the server's clock a reading's time may be.
     #[schema(minimum = 0, maximum = 31_536_000)]
     pub future_tolerance_s: u32,
@@ -220,6 +224,11 @@ pub struct PresenceConfig {
     /// How long a write that failed waits before it is tried again.
     #[schema(minimum = 1, maximum = 600_000)]
     pub retry_ms: u64,
+    /// A node that shares the store and is not heard for so long has died. After
+    /// `start_grace_ms` more its routers are said to be away, unless they have come
+    /// to another node.
+    #[schema(minimum = 5_000, maximum = 600_000)]
+    pub node_dead_ms: u64,
 }
 
 impl Default for PresenceConfig {
@@ -230,6 +239,7 @@ impl Default for PresenceConfig {
             check_interval_ms: options.check_interval_ms,
             refused_interval_ms: options.refused_interval_ms,
             retry_ms: options.retry_ms,
+            node_dead_ms: options.node_dead_ms,
         }
     }
 }
@@ -243,6 +253,7 @@ impl PresenceConfig {
             check_interval_ms: self.check_interval_ms,
             refused_interval_ms: self.refused_interval_ms,
             retry_ms: self.retry_ms,
+            node_dead_ms: self.node_dead_ms,
         }
     }
 }
@@ -260,6 +271,7 @@ impl Default for MqttLimits {
             handshake_timeout_ms: listener.handshake_timeout_ms,
             connect_timeout_ms: listener.connect_timeout_ms,
             max_keep_alive_s: session.max_keep_alive_s,
+            drain_per_s: listener.drain_per_s,
             future_tolerance_s: u32::try_from(payload.future_tolerance_ms / 1_000)
                 .unwrap_or(u32::MAX),
         }
@@ -319,6 +331,7 @@ impl MqttConfig {
             handshake_timeout_ms: self.limits.handshake_timeout_ms,
             connect_timeout_ms: self.limits.connect_timeout_ms,
             shutdown_timeout_ms,
+            drain_per_s: self.limits.drain_per_s,
             ..ListenerLimits::default()
         }
     }

@@ -3,14 +3,17 @@
 
 use std::path::Path;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::directory::Api;
 use super::harness::{Baken, recent_ms, run, text, until};
 use super::mqtt::Mqtt;
 use super::outside::{PROFILE, kafka};
 use super::postgres;
+use super::wire::Wire;
 
 /// More than partitions, so that each node has the alarms of some.
 const ROUTERS: i64 = 8;
@@ -175,6 +178,136 @@ async fn nodes_divide_the_partitions_and_go_on_for_one_that_is_killed() {
     assert!(status.success(), "{status}:\n{log}");
     until("all are the first's", async || (owned(&one, "alarms").await == 3.0).then_some(())).await;
     let (status, log) = one.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+}
+
+/// Short times, so that a test need not wait for long.
+const QUICK: [&str; 4] =
+    ["--set", "mqtt.presence.start_grace_ms=500", "--set", "mqtt.presence.node_dead_ms=5000"];
+
+fn mqtt(baken: &Baken) -> &str {
+    baken.run.mqtt.as_deref().unwrap()
+}
+
+/// Waits until a node knows that another one, or none, holds the router.
+async fn held_by(baken: &Baken, router: &Value, holder: Option<&str>) -> Value {
+    let path = format!("/routers/{}/sessions", router["id"]);
+    until(&format!("held by {holder:?}"), async || {
+        let page = baken.client().get(&path).await.ok()?;
+        let items = page["items"].as_array().unwrap();
+        let names: Vec<Option<&str>> = items.iter().map(|it| it["node"].as_str()).collect();
+        let expected: Vec<Option<&str>> = holder.into_iter().map(Some).collect();
+        (names == expected).then(|| page["items"].clone())
+    })
+    .await
+}
+
+/// What was ever said of whether the router is there, oldest first.
+async fn said(baken: &Baken, router: &Value) -> Vec<(i64, bool)> {
+    let key = "telemetry?key=$baken.connected&limit=1000&order=asc";
+    let path = format!("/devices/{}/{key}", router["device"]);
+    let page = baken.client().get(&path).await.unwrap();
+    let said = page["readings"].as_array().unwrap().iter();
+    said.map(|it| (it["ts"].as_i64().unwrap(), it["value"].as_bool().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_is_with_the_node_to_which_it_came_last_and_reached_there() {
+    let installation = Installation::new().await;
+    let one = installation.node("one", &QUICK).await;
+    let two = installation.node("two", &QUICK).await;
+    let router = routers(&one).await.remove(0);
+    let token = router["token"].as_str().unwrap();
+    let device = format!("/devices/{}", router["device"]);
+    until("the router", async || two.client().get(&device).await.ok()).await;
+
+    let mut first = Wire::connect(mqtt(&one), token, None).await.unwrap();
+    let sessions = held_by(&two, &router, Some("one")).await;
+    assert_eq!(sessions[0]["client_id"], "wire");
+    assert_eq!(sessions[0].get("publishes"), None, "only the other knows");
+    let shown = two.client().get(&format!("/routers/{}", router["id"])).await.unwrap();
+    assert_eq!(shown["connected"], true);
+
+    // What goes down reaches it by the other node.
+    first.subscribe("v1/devices/me/rpc/request/+").await;
+    let (path, call) = (format!("{device}/rpc"), json!({ "method": "reset", "params": 7 }));
+    let client = two.client();
+    let answered = async {
+        let (topic, payload) = first.published().await;
+        let call: Value = serde_json::from_str(&payload).unwrap();
+        assert_eq!((&call["method"], &call["params"]), (&json!("reset"), &json!(7)));
+        first.publish(&topic.replace("request", "response"), r#"{"done":true}"#).await;
+    };
+    let (answer, ()) = tokio::join!(client.post(&path, &call), answered);
+    assert_eq!(answer.unwrap(), json!({ "result": { "done": true } }));
+    first.subscribe("v1/devices/me/attributes").await;
+    let shared = format!("{device}/attributes/shared");
+    let api = Api::new(&two, &two.token());
+    assert_eq!(api.ask(Method::PATCH, &shared, Some(json!({ "rate": 5 }))).await.status, 204);
+    assert_eq!(first.published().await.1, r#"{"rate":5}"#);
+
+    // It comes to the other node, and is told to go by the first.
+    let mut second = Wire::connect(mqtt(&two), token, None).await.unwrap();
+    first.ended().await;
+    held_by(&one, &router, Some("two")).await;
+    let yielded = metric(&one, "baken_cluster_yielded_connections_total").await;
+    assert_eq!(yielded, Some(1.0));
+    until("both said that it is there", async || {
+        (said(&one, &router).await.len() >= 2).then_some(())
+    })
+    .await;
+    assert!(said(&one, &router).await.iter().all(|(_, connected)| *connected), "never gone");
+
+    // Its node dies: it has gone when that node was heard last, said once.
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let killed_at = i64::try_from(since_1970.as_millis()).unwrap();
+    two.kill().await;
+    second.ended().await;
+    let gone = until("it is said to have gone", async || {
+        let said = said(&one, &router).await;
+        said.last().is_some_and(|(_, connected)| !connected).then_some(said)
+    })
+    .await;
+    let (at, _) = gone.last().unwrap();
+    assert!((killed_at - 10_000..=killed_at + 5_000).contains(at), "{at}, killed at {killed_at}");
+    held_by(&one, &router, None).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let times_gone = said(&one, &router).await.iter().filter(|(_, connected)| !connected).count();
+    assert_eq!(times_gone, 1);
+    let (status, log) = one.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_are_asked_to_go_elsewhere_before_a_node_stops() {
+    let installation = Installation::new().await;
+    let one = installation.node("one", &QUICK).await;
+    let two = installation.node("two", &QUICK).await;
+    let router = routers(&one).await.remove(0);
+    let token = router["token"].as_str().unwrap();
+    let path = format!("/routers/{}", router["id"]);
+    until("the router", async || two.client().get(&path).await.ok()).await;
+    let mut first = Wire::connect_v5(mqtt(&one), token).await;
+    held_by(&two, &router, Some("one")).await;
+    until("the other node is known", async || {
+        (metric(&one, "baken_cluster_nodes").await == Some(2.0)).then_some(())
+    })
+    .await;
+
+    let stopping = tokio::spawn(one.stop());
+    assert_eq!(first.goodbye().await, 0x9c, "use another server");
+    let _second = Wire::connect_v5(mqtt(&two), token).await;
+    let (status, log) = stopping.await.unwrap();
+    assert!(status.success(), "{status}:\n{log}");
+    // The node that stopped is taken for dead by then.
+    until("it has been forgotten", async || {
+        (metric(&two, "baken_cluster_nodes").await == Some(1.0)).then_some(())
+    })
+    .await;
+    let said = said(&two, &router).await;
+    assert!(said.iter().all(|(_, connected)| *connected), "it was never away: {said:?}");
+    // Alone, a node asks nobody to go elsewhere.
+    let (status, log) = two.stop().await;
     assert!(status.success(), "{status}:\n{log}");
 }
 

@@ -1,4 +1,4 @@
-//! A client of MQTT 3.1.1 by hand, for tests that look at what comes down.
+//! A client of MQTT 3.1.1, and a little of MQTT 5, by hand, for tests that look at what comes down.
 
 use std::time::Duration;
 
@@ -32,6 +32,26 @@ impl Wire {
             Some((0x20, answer)) => Err(answer[1]),
             other => panic!("{other:?} came instead of a CONNACK"),
         }
+    }
+
+    /// Connects by MQTT 5.
+    pub async fn connect_v5(address: &str, user: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut wire = Self { stream };
+        let body = [field("MQTT"), vec![5, 0x82, 0, 60, 0], field("wire"), field(user)].concat();
+        wire.send(0x10, &body).await;
+        let (first, answer) = wire.receive().await.expect("a CONNACK");
+        assert_eq!((first, answer[1]), (0x20, 0), "CONNACK");
+        wire
+    }
+
+    /// The reason of the DISCONNECT with which the server ends the connection.
+    pub async fn goodbye(&mut self) -> u8 {
+        let (first, body) = self.receive().await.expect("a DISCONNECT");
+        assert_eq!(first, 0xe0, "DISCONNECT");
+        let reason = body[0];
+        self.ended().await;
+        reason
     }
 
     async fn send(&mut self, first: u8, body: &[u8]) {

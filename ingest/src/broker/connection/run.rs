@@ -112,7 +112,7 @@ impl Connection {
         self.node.registry.remove(&self.handle);
         self.node.ledger.disconnected(self.router(), Node::now().wall, end);
         self.calls.clear();
-        if end == End::Shutdown {
+        if matches!(end, End::Shutdown | End::Moved) {
             self.drain().await;
         }
         self.publish_will(end).await;

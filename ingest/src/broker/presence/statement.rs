@@ -21,6 +21,10 @@ pub(super) enum SayError {
     Submit(#[from] SubmitError),
     #[error("what was said before cannot be read: {0}")]
     History(#[from] store::history::HistoryError),
+    #[error(transparent)]
+    Cluster(#[from] store::ClusterError),
+    #[error("the node has not entered the cluster yet")]
+    NotEntered,
 }
 
 /// What came of statements that were to be said together.
@@ -94,6 +98,11 @@ impl Keys {
             say(self.silent, Value::Boolean(false));
         }
         rows
+    }
+
+    /// Adds that a router is not silent.
+    pub fn not_silent(&self, rows: &mut Rows, device: DeviceId, at: TimestampMs) {
+        rows.push(device, self.silent, at, Some(Value::Boolean(false)));
     }
 
     /// Telemetry has stopped at `since`, or has come again.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use super::super::node::Node;
 use super::super::session::End;
 use super::ledger::{Edge, Refused};
+use super::shared::Sharing;
 use super::statement::{Keys, Said, SayError, Statement, told_time};
 use super::{Known, Metrics, PresenceOptions, Shared};
 use crate::batch::{Rows, Submission};
@@ -30,7 +31,7 @@ const GATHER: Duration = Duration::from_millis(20);
 const MAX_CHUNK: usize = 4_096;
 
 /// The pause in which the recorder is waited for at the start.
-const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
 
 /// What was said last of a router's refused messages.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,8 @@ pub(super) struct Task {
     pub came: HashSet<RouterId>,
     /// Routers whose silent limit has changed since silence was looked for.
     pub limits_changed: HashSet<RouterId>,
+    /// Where other nodes take routers too.
+    pub sharing: Option<Sharing>,
     pub stopping: watch::Receiver<bool>,
 }
 
@@ -71,6 +74,7 @@ impl Task {
         let grace = Duration::from_millis(self.options.start_grace_ms);
         let settled_at = Instant::now() + grace;
         self.catch_up().await;
+        self.enter().await;
         let mut ticks = interval(Duration::from_millis(self.options.check_interval_ms.max(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_settled = false;
@@ -180,6 +184,9 @@ impl Task {
     }
 
     async fn say_edges(&mut self, edges: &[(RouterId, Edge)]) -> Result<(), SayError> {
+        if self.sharing.is_some() {
+            return self.share_edges(edges).await;
+        }
         let mut statements = Vec::new();
         for (id, edge) in edges {
             let Some(entry) = self.shared.node.directory.router(*id) else {
@@ -216,18 +223,18 @@ impl Task {
         self.shared.is_settled.load(Ordering::Acquire)
     }
 
-    fn forget(&mut self, id: RouterId) {
+    pub(super) fn forget(&mut self, id: RouterId) {
         self.shared.known.remove(&id);
         self.silent.remove(&id);
         self.refused.remove(&id);
     }
 
-    fn place(&self, router: &Router) -> Option<Arc<Entry<Location>>> {
+    pub(super) fn place(&self, router: &Router) -> Option<Arc<Entry<Location>>> {
         self.shared.node.directory.location(router.location)
     }
 
     /// The statement that a router stands otherwise than was said, if it does.
-    fn stand(
+    pub(super) fn stand(
         &self,
         id: RouterId,
         entry: Arc<Entry<Router>>,
@@ -258,7 +265,7 @@ impl Task {
         Some(Statement { router: id, entry, rows, after: Some(after) })
     }
 
-    async fn say_all(&mut self, statements: Vec<Statement>) -> Result<(), SayError> {
+    pub(super) async fn say_all(&mut self, statements: Vec<Statement>) -> Result<(), SayError> {
         self.say(statements).await.error.map_or(Ok(()), Err)
     }
 
@@ -310,6 +317,7 @@ impl Task {
             self.renew_limits();
         }
         self.look_for_silence().await?;
+        self.look_for_the_dead().await?;
         self.tell_refused().await
     }
 
@@ -360,8 +368,11 @@ impl Task {
                 let rows = self.keys.silence(entry.device, said_at, silent_since, zone);
                 Some(Statement { router: id, entry, rows, after: Some(after) })
             });
-            let statements = statements.collect();
+            let statements: Vec<Statement> = statements.collect();
+            let silence = |it: &Statement| Some((it.router, it.after.as_ref()?.silent_since));
+            let silences = statements.iter().filter_map(silence).collect();
             self.say_all(statements).await?;
+            self.share_silence(silences).await;
         }
         self.limits_changed.clear();
         Ok(())
@@ -445,6 +456,9 @@ impl Task {
     /// The start's grace is over: who was connected before and has not come back
     /// has been away since the node started.
     pub(super) async fn settle(&mut self) -> Result<(), SayError> {
+        if self.sharing.is_some() {
+            return self.settle_shared().await;
+        }
         self.take_edges().await?;
         self.look_at_all().await?;
         self.shared.is_settled.store(true, Ordering::Release);

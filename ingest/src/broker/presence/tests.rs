@@ -70,6 +70,7 @@ impl Scene {
             refused: Default::default(),
             came: Default::default(),
             limits_changed: Default::default(),
+            sharing: None,
             stopping: watch::channel(false).1,
         };
         Self { task, store, broker, router, device, _dir: dir }
@@ -94,6 +95,7 @@ impl Scene {
             bytes: 0.into(),
             telemetry_at: 0.into(),
             silent_after_ms: AtomicI64::new(i64::MAX),
+            announced: 0.into(),
             mailbox: Mailbox::new(),
         });
         self.node().registry.insert(Arc::clone(&handle));

@@ -37,6 +37,7 @@ impl End {
             Self::TakenOver => reason::SESSION_TAKEN_OVER,
             Self::Revoked => reason::ADMINISTRATIVE_ACTION,
             Self::Shutdown => reason::SERVER_SHUTTING_DOWN,
+            Self::Moved => reason::USE_ANOTHER_SERVER,
         })
     }
 
@@ -70,6 +71,7 @@ impl End {
             Self::TakenOver => "another session of this client took over",
             Self::Revoked => "the router was disabled or deleted, or its credentials changed",
             Self::Shutdown => "the server shuts down",
+            Self::Moved => "the server is about to stop; connect again, to another one",
         })
     }
 }

@@ -80,10 +80,12 @@ pub(crate) enum End {
     /// The router was disabled, changed its credentials, or was deleted.
     Revoked,
     Shutdown,
+    /// The node is about to stop, and another one takes routers.
+    Moved,
 }
 
 impl End {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Client,
         Self::ClientWithWill,
         Self::Socket,
@@ -99,6 +101,7 @@ impl End {
         Self::TakenOver,
         Self::Revoked,
         Self::Shutdown,
+        Self::Moved,
     ];
 
     /// The stable name in metrics.
@@ -119,6 +122,7 @@ impl End {
             Self::TakenOver => "taken_over",
             Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
+            Self::Moved => "moved",
         }
     }
 

@@ -80,7 +80,7 @@ async fn a_change_reaches_a_router_that_is_there_and_one_that_was_away_once() {
     wait_delivered(&node, device).await;
 
     set_shared(&node, device, "now", Some(json!("x"))).await;
-    node.broker.connections().push_shared(device);
+    node.broker.connections().push_shared(device).await;
     let (_, _, payload) = client.message().await;
     assert_eq!(value(&payload), json!({"now": "x"}));
     // It goes away without its PUBACK, so it gets it once more.
@@ -115,7 +115,7 @@ async fn a_device_behind_the_router_gets_its_own() {
     assert_eq!(client.acknowledged("v1/gateway/connect", r#"{"device":"P"}"#).await, 0);
     let device = node.device("P");
     set_shared(&node, device, "a", Some(json!(1))).await;
-    node.broker.connections().push_shared(device);
+    node.broker.connections().push_shared(device).await;
     let (topic, id, payload) = client.message().await;
     assert_eq!(topic, "v1/gateway/attributes");
     assert_eq!(value(&payload), json!({"device": "P", "data": {"a": 1}}));

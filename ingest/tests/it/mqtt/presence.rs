@@ -15,6 +15,7 @@ fn options() -> PresenceOptions {
         check_interval_ms: 20,
         refused_interval_ms: 200,
         retry_ms: 20,
+        ..PresenceOptions::default()
     }
 }
 

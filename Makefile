@@ -10,12 +10,13 @@ SHELL := /bin/bash
 BUILD_TOOLS := cc:build-essential make:build-essential pkg-config:pkg-config openssl.pc:libssl-dev
 TEST_TOOLS := $(BUILD_TOOLS) curl:curl mosquitto:mosquitto mosquitto_pub:mosquitto-clients node:nodejs npm:npm python3:python3-venv victoria-metrics:victoria-metrics \
     java:default-jre-headless mvn:maven pg_ctlcluster:postgresql psql:postgresql-client \
-    postfix:postfix saslpasswd2:sasl2-bin,libsasl2-modules,libsasl2-modules-db
+    postfix:postfix saslpasswd2:sasl2-bin,libsasl2-modules,libsasl2-modules-db \
+    promtool:prometheus systemd-analyze:systemd
 
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check bench bench-peers docs
+.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check deploy-check bench bench-peers docs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -24,7 +25,7 @@ run: packages-run ## build Baken and run the demo; Ctrl-C ends it
 	cargo build --release --locked -p server
 	exec target/release/baken demo
 
-test: packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check ## everything that must pass
+test: packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check deploy-check ## everything that must pass
 
 packages-run:
 	@deploy/packages $(BUILD_TOOLS)
@@ -67,6 +68,9 @@ storm-check: release ## 10,000 routers that reconnect at once, then the audit
 
 forwarders-check: release ## forwarders by MQTT over TLS under load, then the audit that all arrived
 	target/release/loadtest forwarders --forwarders 200 --readings-per-s 50000 --seconds 4 --rounds 1 --warm-up-s 2 --json target/forwarders.json
+
+deploy-check: release ## units, images, manifests, alerts and dashboards, as far as that goes without running them
+	deploy/check
 
 bench: ## the benches of the hot paths
 	cargo bench --workspace --locked

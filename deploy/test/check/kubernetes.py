@@ -64,7 +64,7 @@ def together(report, documents, kustomization, maps):
     roles = []
     for name, workload in workloads.items():
         roles += of_workload(report, name, workload, documents, maps)
-    report.that(set(roles) == ROLES, f"nobody is {ROLES - set(roles)}")
+    report.that(set(roles) == ROLES, f"the roles are {sorted(set(roles))}")
     ingest = [it for it in workloads.values() if "ingest" in variables(it)["BAKEN_SERVER__ROLES"].split(",")]
     alone = len(ingest) == 1 and ingest[0]["kind"] == "StatefulSet" and ingest[0]["spec"]["replicas"] == 1
     report.that(alone, "one node takes routers in, and never two: a StatefulSet of one")

@@ -25,7 +25,8 @@ def check(report, path, variables=None):
         file = Path(folder) / path.name
         file.write_text(text)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BAKEN_")}
+        # `config check` looks at the file alone; this also at the variables.
         report.run(
-            [BINARY, "config", "check", file], f"{path.name} with {variables or {}}",
+            [BINARY, "config", "show", "--config", file], f"{path.name} with {variables or {}}",
             env={**environment, **(variables or {})},
         )

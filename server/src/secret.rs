@@ -74,17 +74,29 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A new token from the operating system's randomness, safe in a URL, a header
-/// and an MQTT user name.
+/// A new token from the operating system's randomness, safe in a URL, a header,
+/// an MQTT user name and a command line, where one that begins with a hyphen
+/// would be taken for an option.
 pub fn generate_token() -> Result<String, getrandom::Error> {
     let mut bytes = [0; TOKEN_BYTES];
-    getrandom::fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    loop {
+        getrandom::fill(&mut bytes)?;
+        let token = URL_SAFE_NO_PAD.encode(bytes);
+        if !token.starts_with('-') {
+            return Ok(token);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_token_looks_like_an_option() {
+        // One in 64 would.
+        assert!((0..4_096).all(|_| !generate_token().unwrap().starts_with('-')));
+    }
 
     #[test]
     fn a_token_hash_is_stable_and_the_secret_stays_hidden() {

@@ -66,8 +66,9 @@ async fn of_two_nodes_the_one_to_which_a_router_came_last_holds_it() {
 
     let gone = one.goes(3, 2_500).await;
     assert_eq!((gone.node, gone.said_at), (None, TimestampMs(3_001)));
-    assert_eq!(two.cluster().hear().await.unwrap().sessions, [gone.clone()]);
-    assert_eq!(two.cluster().of(ROUTER), [gone.clone()]);
+    let only_gone = std::slice::from_ref(&gone);
+    assert_eq!(two.cluster().hear().await.unwrap().sessions, only_gone);
+    assert_eq!(two.cluster().of(ROUTER), only_gone);
     assert_eq!(two.comes(2, 100, false).await.said_at, TimestampMs(3_002), "it is free");
 }
 

@@ -39,7 +39,7 @@ pub(super) struct BacktestArgs {
     #[arg(long, value_name = "URL", env = "BAKEN_SERVER", required_unless_present = "data")]
     server: Option<String>,
     /// A bearer token; by default the admin token in ./data or BAKEN_DATA
-    #[arg(long, env = "BAKEN_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "BAKEN_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     token: Option<String>,
     /// Instead of a server: a folder that no server has open
     #[arg(long, value_name = "DIR")]

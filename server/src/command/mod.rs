@@ -176,7 +176,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "URL", env = "BAKEN_SERVER")]
     server: Option<String>,
     /// A bearer token; by default the admin token in --data
-    #[arg(long, env = "BAKEN_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "BAKEN_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     token: Option<String>,
     /// The server's folder
     #[arg(long, value_name = "DIR", env = "BAKEN_DATA", default_value = "data")]

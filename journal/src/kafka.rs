@@ -26,10 +26,11 @@ pub use reader::KafkaReader;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::Registry;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use schema::{PartitionId, Position, Record};
 
 use self::feed::Feed;
@@ -45,6 +46,33 @@ const MAX_CATCHING_UP: usize = 32;
 
 /// How long the brokers may take to say what a partition holds at opening.
 const WATERMARK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a partition holds. Of a topic that was just made, or of one whose broker
+/// has just died, the broker that is asked may not be the leader yet, or know
+/// none: it is asked again for as long as brokers may take.
+#[allow(clippy::disallowed_methods, reason = "it runs on a thread for blocking work")]
+fn watermarks(
+    client: &BaseConsumer<impl ConsumerContext>,
+    topic: &str,
+    partition: u16,
+) -> KafkaResult<(i64, i64)> {
+    let until = Instant::now() + WATERMARK_PATIENCE;
+    loop {
+        let held = client.fetch_watermarks(topic, i32::from(partition), WATERMARK_PATIENCE);
+        let is_passing = matches!(
+            held.as_ref().err().and_then(KafkaError::rdkafka_error_code),
+            Some(
+                RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+            )
+        );
+        if !is_passing || Instant::now() >= until {
+            return held;
+        }
+        std::thread::sleep(topic::ASK_AGAIN);
+    }
+}
 
 /// A handle to the journal in Kafka.
 #[derive(Clone, Debug)]
@@ -88,7 +116,7 @@ impl KafkaJournal {
         let shared = Shared::new(options, &vec![(0, 0); usize::from(partitions)], counts);
         let client = feed::consumer(&shared, "error").map_err(|error| topic::brokers(&error))?;
         for partition in 0..partitions {
-            let held = client.fetch_watermarks(&topic, i32::from(partition), WATERMARK_PATIENCE);
+            let held = watermarks(&client, &topic, partition);
             let (oldest, next) = held.map_err(|error| topic::brokers(&error))?;
             feed::note_watermarks(&shared, partition, oldest, next);
         }

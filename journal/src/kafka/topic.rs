@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A topic that was just made is not known to every broker at once: how long it
 /// is until one is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Records have headers too.
 const HEADER_ROOM_BYTES: usize = 1_024;

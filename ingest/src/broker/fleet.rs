@@ -107,11 +107,10 @@ impl Fleet {
     }
 
     /// The other nodes that hold a router.
-    fn holders(&self, router: RouterId) -> Vec<NodeId> {
-        let mut nodes: Vec<NodeId> =
-            self.elsewhere(router).into_iter().filter_map(|session| session.node).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
+    pub fn holders(&self, router: RouterId) -> Vec<NodeId> {
+        let own = self.cluster.node();
+        let mut nodes = self.cluster.holders(router);
+        nodes.retain(|node| Some(*node) != own);
         nodes
     }
 
@@ -209,7 +208,7 @@ pub(super) async fn run(node: Arc<Node>, fleet: Arc<Fleet>, connections: Connect
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let is_beat = tokio::select! {
-            Some(()) = words.recv() => false,
+            () = words.next() => false,
             _ = beats.tick() => true,
         };
         if let Err(error) = turn(&node, &fleet, &connections, is_beat).await {

@@ -232,6 +232,18 @@ impl Broker {
         fleet.drain(&self.node, self.node.options.listener.drain_per_s).await;
     }
 
+    async fn stop_accepting(&self) {
+        let tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        for task in tasks {
+            task.abort();
+            // Aborted is what it is meant to be.
+            let _ = task.await;
+        }
+    }
+
     /// Accepts nobody any more, gives those that are connected what they are
     /// owed, says goodbye, and returns when all are gone.
     pub async fn shutdown(&self) {
@@ -251,20 +263,6 @@ impl Broker {
         let patience = self.node.options.listener.shutdown_timeout_ms.saturating_mul(2);
         if tokio::time::timeout(Duration::from_millis(patience), gone).await.is_err() {
             tracing::warn!("connections are left behind at shutdown");
-        }
-    }
-}
-
-impl Broker {
-    async fn stop_accepting(&self) {
-        let tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
-        };
-        for task in tasks {
-            task.abort();
-            // Aborted is what it is meant to be.
-            let _ = task.await;
         }
     }
 }

@@ -321,7 +321,7 @@ impl Connections {
     /// Whether a router is connected to any node.
     #[must_use]
     pub fn is_connected(&self, router: RouterId) -> bool {
-        let is_elsewhere = |fleet: &Arc<Fleet>| !fleet.elsewhere(router).is_empty();
+        let is_elsewhere = |fleet: &Arc<Fleet>| !fleet.holders(router).is_empty();
         !self.registry.of(router).is_empty() || self.fleet.as_ref().is_some_and(is_elsewhere)
     }
 

@@ -189,6 +189,17 @@ fn mqtt(baken: &Baken) -> &str {
     baken.run.mqtt.as_deref().unwrap()
 }
 
+/// Two nodes that take routers, and one that both know.
+async fn pair() -> (Installation, Baken, Baken, Value) {
+    let installation = Installation::new().await;
+    let one = installation.node("one", &QUICK).await;
+    let two = installation.node("two", &QUICK).await;
+    let router = routers(&one).await.remove(0);
+    let path = format!("/routers/{}", router["id"]);
+    until("the router", async || two.client().get(&path).await.ok()).await;
+    (installation, one, two, router)
+}
+
 /// Waits until a node knows that another one, or none, holds the router.
 async fn held_by(baken: &Baken, router: &Value, holder: Option<&str>) -> Value {
     let path = format!("/routers/{}/sessions", router["id"]);
@@ -213,13 +224,9 @@ async fn said(baken: &Baken, router: &Value) -> Vec<(i64, bool)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_is_with_the_node_to_which_it_came_last_and_reached_there() {
-    let installation = Installation::new().await;
-    let one = installation.node("one", &QUICK).await;
-    let two = installation.node("two", &QUICK).await;
-    let router = routers(&one).await.remove(0);
+    let (_installation, one, two, router) = pair().await;
     let token = router["token"].as_str().unwrap();
     let device = format!("/devices/{}", router["device"]);
-    until("the router", async || two.client().get(&device).await.ok()).await;
 
     let mut first = Wire::connect(mqtt(&one), token, None).await.unwrap();
     let sessions = held_by(&two, &router, Some("one")).await;
@@ -280,13 +287,8 @@ async fn a_router_is_with_the_node_to_which_it_came_last_and_reached_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn routers_are_asked_to_go_elsewhere_before_a_node_stops() {
-    let installation = Installation::new().await;
-    let one = installation.node("one", &QUICK).await;
-    let two = installation.node("two", &QUICK).await;
-    let router = routers(&one).await.remove(0);
+    let (_installation, one, two, router) = pair().await;
     let token = router["token"].as_str().unwrap();
-    let path = format!("/routers/{}", router["id"]);
-    until("the router", async || two.client().get(&path).await.ok()).await;
     let mut first = Wire::connect_v5(mqtt(&one), token).await;
     held_by(&two, &router, Some("one")).await;
     until("the other node is known", async || {

@@ -2,9 +2,8 @@
 
 use hashbrown::HashMap;
 use schema::RouterId;
-use tokio::sync::mpsc;
 
-use super::{ClusterNode, HeldSession};
+use super::{ClusterNode, HeldSession, NodeId};
 
 #[derive(Debug, Default)]
 pub(super) struct Copy {
@@ -12,8 +11,6 @@ pub(super) struct Copy {
     /// All changes up to this one are in it.
     pub revision: u64,
     pub is_loaded: bool,
-    /// Keeps the follower going.
-    pub words: Option<mpsc::Sender<()>>,
     sessions: HashMap<RouterId, Vec<HeldSession>>,
 }
 
@@ -48,6 +45,15 @@ impl Copy {
         self.sessions.is_empty()
     }
 
+    /// The nodes that hold a router, each once.
+    pub fn holders(&self, router: RouterId) -> Vec<NodeId> {
+        let sessions = self.sessions.get(&router).map_or(&[][..], Vec::as_slice);
+        let mut nodes: Vec<NodeId> = sessions.iter().filter_map(|session| session.node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
     pub fn of(&self, router: RouterId) -> Vec<HeldSession> {
         self.sessions.get(&router).cloned().unwrap_or_default()
     }
@@ -57,7 +63,6 @@ impl Copy {
 mod tests {
     use schema::TimestampMs;
 
-    use super::super::NodeId;
     use super::*;
 
     fn session(client_id: &str, node: Option<u64>, revision: u64) -> HeldSession {

@@ -93,6 +93,22 @@ pub struct Heard {
     pub letters: Vec<String>,
 }
 
+/// Tells that another node has changed something, for as long as it is kept.
+#[derive(Debug)]
+pub struct Words {
+    words: mpsc::Receiver<()>,
+    /// The follower's is a weak one.
+    _sender: mpsc::Sender<()>,
+}
+
+impl Words {
+    /// Waits for the next word. It may be given up and waited for again.
+    pub async fn next(&mut self) {
+        // None would say that there is no sender, but there is ours.
+        let _ = self.words.recv().await;
+    }
+}
+
 /// Why the nodes' tables could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -136,12 +152,10 @@ impl Cluster {
 
     /// Gets a word whenever another node has changed something.
     #[must_use]
-    pub fn follow(&self) -> mpsc::Receiver<()> {
-        let (words, receiver) = mpsc::channel(WORDS);
-        self.shared.database.follow(CHANNEL, &words, || ());
-        // The follower's is a weak one.
-        self.copy_mut().words = Some(words);
-        receiver
+    pub fn follow(&self) -> Words {
+        let (sender, words) = mpsc::channel(WORDS);
+        self.shared.database.follow(CHANNEL, &sender, || ());
+        Words { words, _sender: sender }
     }
 
     /// Enters a new life of a node.
@@ -266,6 +280,12 @@ impl Cluster {
     /// [`ClusterError`]; then nothing was written.
     pub async fn write(&self, to: Vec<NodeId>, body: String) -> Result<(), ClusterError> {
         self.work(move |session| sql::write(session, &to, &body)).await
+    }
+
+    /// The nodes that hold a router, each once.
+    #[must_use]
+    pub fn holders(&self, router: RouterId) -> Vec<NodeId> {
+        self.copy().holders(router)
     }
 
     /// The sessions of a router, those that have ended included.

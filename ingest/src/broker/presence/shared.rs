@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::{HashMap, HashSet};
 use schema::{Router, RouterId, TimestampMs};
+use store::Entry;
 use store::cluster::{ClusterNode, EndedSession, HeldSession, NewSession, NodeId};
-use store::{Entry, ListQuery};
 
 use super::super::fleet::{Fleet, Shown, yield_session};
 use super::super::frame::Version;
@@ -59,12 +59,16 @@ struct Pulses {
 
 impl Pulses {
     /// Looks at the nodes of the last beat. After a time in which this node
-    /// could not beat either, nobody is older than that beat.
-    fn look(&mut self, own: NodeId, nodes: &[ClusterNode], dead_ms: i64) {
+    /// could not beat either, nobody is older than that beat. False where that was
+    /// looked at before.
+    fn look(&mut self, own: NodeId, nodes: &[ClusterNode], dead_ms: i64) -> bool {
         let Some(beat) = nodes.iter().find(|node| node.id == own).map(|node| node.heard_at.0)
         else {
-            return;
+            return false;
         };
+        if beat == self.own {
+            return false;
+        }
         if beat - self.own > dead_ms / 2 {
             self.heard.clear();
         }
@@ -76,6 +80,7 @@ impl Pulses {
                 *seen = (node.heard_at, beat);
             }
         }
+        true
     }
 
     fn silent_ms(&self, node: NodeId) -> i64 {
@@ -213,7 +218,6 @@ impl Task {
                 statements.extend(self.look_again(*id, entry, edge, is_first).await?);
             }
         }
-        let routers: Vec<RouterId> = statements.iter().map(|it| it.router).collect();
         if let Some(error) = self.say(statements).await.error {
             // What has come is noted once more, and said then; of what has gone
             // the table knows that it was not said.
@@ -221,9 +225,6 @@ impl Task {
                 came.keys().for_each(|id| drop(sharing.noted.remove(id)));
             }
             return Err(error);
-        }
-        for id in routers.iter().filter(|id| gone.contains(*id) && !came.contains_key(*id)) {
-            self.shared.known.remove(id);
         }
         let Some(sharing) = &self.sharing else { return Ok(()) };
         if !told.is_empty() {
@@ -256,9 +257,9 @@ impl Task {
         Ok(known.and_then(|it| self.stand(id, entry, Some(it), (false, edge.at), None)))
     }
 
-    fn is_held(&self, id: RouterId) -> bool {
-        let Some(sharing) = &self.sharing else { return false };
-        sharing.fleet.cluster.of(id).iter().any(|session| session.node.is_some())
+    /// Whether any node holds the router; where this one is alone, the registry knows.
+    pub(super) fn is_held(&self, id: RouterId) -> bool {
+        self.sharing.as_ref().is_some_and(|it| !it.fleet.cluster.holders(id).is_empty())
     }
 
     /// What is said of a router that has come or gone. Who said something before
@@ -277,7 +278,8 @@ impl Task {
         let (device, zone) = (entry.device, &location.time_zone);
         let mut rows = self.keys.standing(device, Some(&before), &after, cause, zone);
         self.keys.not_silent(&mut rows, device, at);
-        Some(Statement { router: id, entry, rows, after: Some(after) })
+        // Of one that has gone the table knows.
+        Some(Statement { router: id, entry, rows, after: connected.then_some(after) })
     }
 
     /// Looks for nodes that have died, and says where their routers are, if this
@@ -289,8 +291,8 @@ impl Task {
         let cluster = sharing.fleet.cluster.clone();
         let Some(own) = cluster.node() else { return Ok(()) };
         let nodes = cluster.nodes();
-        sharing.pulses.look(own, &nodes, dead_ms);
-        if !self.is_first(own) {
+        let is_new = sharing.pulses.look(own, &nodes, dead_ms);
+        if !is_new || !self.is_first(own) {
             return Ok(());
         }
         let Some(sharing) = &self.sharing else { return Ok(()) };
@@ -317,9 +319,6 @@ impl Task {
         }
         self.say_all(statements).await?;
         if !gone.is_empty() {
-            for id in gone.keys() {
-                self.shared.known.remove(id);
-            }
             cluster.told(gone.into_keys().collect()).await?;
         }
         Ok(())
@@ -337,39 +336,13 @@ impl Task {
         })
     }
 
-    /// The first start of a cluster whose history came from one machine: who was
-    /// connected there and has not come back has been away since then.
-    pub(super) async fn settle_shared(&mut self) -> Result<(), SayError> {
-        self.take_edges().await?;
-        let Some(sharing) = &self.sharing else { return Ok(()) };
+    /// Whether this node says of all routers how they stand when the start's grace
+    /// is over: it is alone, or the first of a cluster whose history came from one
+    /// machine.
+    pub(super) fn settles_all(&self) -> Result<bool, SayError> {
+        let Some(sharing) = &self.sharing else { return Ok(true) };
         let own = sharing.fleet.cluster.node().ok_or(SayError::NotEntered)?;
-        if sharing.is_new && self.is_first(own) {
-            let directory = self.shared.node.directory.clone();
-            let mut query = ListQuery { limit: store::directory::MAX_PAGE, ..ListQuery::default() };
-            loop {
-                let page = directory.routers(&query);
-                let mut statements = Vec::new();
-                for entry in page.items {
-                    let id = RouterId(entry.id);
-                    if self.is_held(id) || !self.shared.node.registry.of(id).is_empty() {
-                        continue;
-                    }
-                    let known = self.recall(id, &entry).await?;
-                    self.shared.known.remove(&id);
-                    let at = self.started_at;
-                    statements.extend(
-                        known.and_then(|it| self.stand(id, entry, Some(it), (false, at), None)),
-                    );
-                }
-                self.say_all(statements).await?;
-                match page.next {
-                    Some(next) => query.after = Some(next),
-                    None => break,
-                }
-            }
-        }
-        self.shared.is_settled.store(true, Ordering::Release);
-        Ok(())
+        Ok(sharing.is_new && self.is_first(own))
     }
 
     /// Tells the other nodes since when routers here are silent.

@@ -456,11 +456,10 @@ impl Task {
     /// The start's grace is over: who was connected before and has not come back
     /// has been away since the node started.
     pub(super) async fn settle(&mut self) -> Result<(), SayError> {
-        if self.sharing.is_some() {
-            return self.settle_shared().await;
-        }
         self.take_edges().await?;
-        self.look_at_all().await?;
+        if self.settles_all()? {
+            self.look_at_all().await?;
+        }
         self.shared.is_settled.store(true, Ordering::Release);
         self.came = HashSet::new();
         Ok(())
@@ -474,6 +473,9 @@ impl Task {
             let mut statements = Vec::new();
             for entry in page.items {
                 let id = RouterId(entry.id);
+                if self.is_held(id) {
+                    continue;
+                }
                 let before = self.recall(id, &entry).await?;
                 let handles = self.shared.node.registry.of(id);
                 // Of one that was here since the start its edges tell. They are

@@ -44,12 +44,12 @@ pub async fn backlog(options: &BacklogOptions) -> anyhow::Result<Report> {
     let per_message = plan.readings_in(0);
     while course.messages() * per_message < options.readings {
         tokio::time::sleep(TICK).await;
-        subject.node.as_mut().context("the server was started here")?.check_alive()?;
+        subject.node()?.check_alive()?;
         course.tick(&subject, 0.0).await?;
     }
     let readings = course.messages() * per_message;
     let live_s = course.elapsed().as_secs_f64();
-    let node = subject.node.as_mut().context("the server was started here")?;
+    let node = subject.node()?;
     node.kill().await?;
     node.start()?;
     let started = Instant::now();

@@ -25,10 +25,28 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Target {
     pub address: SocketAddr,
+    /// More addresses of the same service; which one it is to be follows from
+    /// the connection's number.
+    pub others: Vec<SocketAddr>,
     pub tls: Option<Tls>,
     /// Source addresses taken in turns by connection number: one address has
     /// about 28,000 ports. Empty lets the system choose.
     pub sources: Vec<IpAddr>,
+}
+
+impl Target {
+    /// A service with one address.
+    #[must_use]
+    pub fn new(address: SocketAddr, tls: Option<Tls>) -> Self {
+        Self { address, others: Vec::new(), tls, sources: Vec::new() }
+    }
+
+    fn address(&self, number: u32) -> SocketAddr {
+        match number as usize % (self.others.len() + 1) {
+            0 => self.address,
+            place => self.others[place - 1],
+        }
+    }
 }
 
 /// What the server's certificate is checked against.
@@ -124,7 +142,8 @@ pub async fn connect(
 /// # Errors
 /// If the server can't be reached or its certificate isn't trusted.
 pub async fn open(target: &Target, number: u32) -> io::Result<Stream> {
-    let socket = match target.address {
+    let address = target.address(number);
+    let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
@@ -133,7 +152,7 @@ pub async fn open(target: &Target, number: u32) -> io::Result<Stream> {
         socket.bind(SocketAddr::new(source, 0))?;
     }
     socket.set_nodelay(true)?;
-    let stream = socket.connect(target.address).await?;
+    let stream = socket.connect(address).await?;
     match &target.tls {
         None => Ok(Stream::Plain(stream)),
         Some(tls) => {

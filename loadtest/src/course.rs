@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::alarms;
 use crate::distribution::Buckets;
 use crate::enrol::Enrolled;
 use crate::fleet::{Fleet, Outcome};
@@ -86,7 +85,7 @@ impl Course {
         let shared = Arc::clone(fleet.shared());
         shared.latencies().reset();
         let alarms_before = match &subject.api {
-            Some(api) => alarms::time_to_alarm(api).await?,
+            Some(_) => subject.time_to_alarm().await?,
             None => Buckets::default(),
         };
         let server_before = subject.usage().await?;
@@ -212,7 +211,7 @@ impl Course {
         report.caught_up = Some(caught_up.complete);
         if let Some(watch) = enrolled.watch() {
             watch.catch_up(api, Duration::from_secs(options.catch_up_s)).await?;
-            let took = alarms::time_to_alarm(api).await?.since(&self.alarms_before);
+            let took = subject.time_to_alarm().await?.since(&self.alarms_before);
             report.time_to_alarm = Some(took.spread());
         }
         report.server_cpu_us_per_message =

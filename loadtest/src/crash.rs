@@ -48,7 +48,7 @@ pub async fn crash(options: &CrashOptions) -> anyhow::Result<Report> {
         killed = killer.run(&mut subject) => killed?,
         () = interrupted() => eprintln!("interrupted: the audit follows"),
     }
-    if subject.node.as_mut().is_some_and(|node| node.check_alive().is_err()) {
+    if subject.node()?.check_alive().is_err() {
         killer.restart(&mut subject).await?;
     }
     let Killer { course, done, .. } = killer;
@@ -70,8 +70,8 @@ pub async fn crash(options: &CrashOptions) -> anyhow::Result<Report> {
 /// The same input without kills: the server starts on the same journal without
 /// any alarms and raises them all from its start.
 async fn replay(subject: &mut Subject, watch: Watch, limit: Duration) -> anyhow::Result<Replay> {
-    let api = subject.api.as_ref().context("a server that was started has an API")?;
-    let node = subject.node.as_mut().context("the server was started here")?;
+    let api = &subject.api.clone().context("a server that was started has an API")?;
+    let node = subject.node()?;
     eprintln!("raising all alarms again, in one go");
     let killed = watch.read(api).await?;
     node.stop().await?;
@@ -107,7 +107,7 @@ impl Killer {
                 self.live(subject, life).await?;
             }
             let at_s = self.course.elapsed().as_secs_f64();
-            let node = subject.node.as_mut().context("the server was started here")?;
+            let node = subject.node()?;
             node.kill().await?;
             self.done.push(Kill { at_s, restart_ms: None });
             node.start()?;
@@ -120,7 +120,7 @@ impl Killer {
 
     /// Starts the server again after an interruption came between kill and start.
     async fn restart(&mut self, subject: &mut Subject) -> anyhow::Result<()> {
-        subject.node.as_mut().context("the server was started here")?.start()?;
+        subject.node()?.start()?;
         self.await_serving().await
     }
 
@@ -133,9 +133,7 @@ impl Killer {
                 return Ok(());
             }
             tokio::time::sleep(left.min(TICK)).await;
-            if let Some(node) = &mut subject.node {
-                node.check_alive()?;
-            }
+            subject.node()?.check_alive()?;
             let share = f64::from(u32::try_from(self.done.len())?) / f64::from(self.kills.max(1));
             self.course.tick(subject, share).await?;
         }

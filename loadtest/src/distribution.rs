@@ -39,6 +39,17 @@ impl Buckets {
         (!counts.is_empty()).then_some(Self { counts })
     }
 
+    /// Adds what another node counts, in the same buckets.
+    pub fn add(&mut self, other: &Self) {
+        if self.counts.is_empty() {
+            self.counts.clone_from(&other.counts);
+            return;
+        }
+        for ((_, count), (_, more)) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
     /// What came since `before`. A server that was started again counts anew.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {

@@ -1,5 +1,5 @@
-//! A server under load that is there to be killed: started here, with a fleet
-//! connected to it and one more router, which sees when it is back.
+//! A server under load that is there to be killed, or several nodes of one: started
+//! here, with a fleet connected to it and one more router, which sees when it is back.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -51,6 +51,14 @@ impl Killable {
         load.check()?;
         usage::check_file_limit(load.connections)?;
         let subject = Subject::start_with(&baken(program)?, keep, false, settings).await?;
+        Self::connected(load, subject).await
+    }
+
+    /// Connects the fleet to a server that was started.
+    ///
+    /// # Errors
+    /// If the routers can't be made, or don't come to be connected.
+    pub async fn connected(load: &LoadOptions, subject: Subject) -> anyhow::Result<Self> {
         let plan = enrol::plan(load);
         let version = load.mqtt_version.into();
         let api = subject.api.as_ref().context("a server that was started has an API")?;

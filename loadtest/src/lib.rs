@@ -41,8 +41,10 @@ pub mod report;
 pub mod subject;
 
 pub mod killable;
+pub mod services;
 
 pub mod backlog;
+pub mod cluster;
 pub mod crash;
 pub mod forwarding;
 pub mod idle;

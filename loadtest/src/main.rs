@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use loadtest::options::{Command, Options};
 use loadtest::report::{Report, write_json};
-use loadtest::{backlog, crash, forwarding, idle, run, usage};
+use loadtest::{backlog, cluster, crash, forwarding, idle, run, usage};
 
 fn main() -> ExitCode {
     match execute(Options::parse()) {
@@ -27,6 +27,7 @@ fn execute(options: Options) -> anyhow::Result<ExitCode> {
         Command::Run(run) => run.load.threads,
         Command::Crash(crash) => crash.load.threads,
         Command::Backlog(backlog) => backlog.load.threads,
+        Command::Cluster(cluster) => cluster.load.threads,
         Command::Idle(idle) => idle.threads,
         Command::Forwarders(forwarders) => forwarders.threads,
         Command::Hub => 1,
@@ -45,6 +46,9 @@ fn execute(options: Options) -> anyhow::Result<ExitCode> {
             }
             Command::Backlog(options) => {
                 conclude(&backlog::backlog(&options).await?, options.outcome.json.as_deref())
+            }
+            Command::Cluster(options) => {
+                conclude(&cluster::cluster(&options).await?, options.outcome.json.as_deref())
             }
             Command::Idle(options) => {
                 let report = idle::idle(&options).await?;

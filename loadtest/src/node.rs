@@ -90,6 +90,19 @@ impl Node {
         })
     }
 
+    /// Makes a secret of an installation in the folder; the file.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn make_secret(&self) -> anyhow::Result<PathBuf> {
+        let file = self.folder.join("secret");
+        std::fs::write(
+            &file,
+            format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()),
+        )?;
+        Ok(file)
+    }
+
     /// Gives the server settings at its next start.
     pub fn set(&mut self, settings: Vec<(&'static str, String)>) {
         self.settings = settings;
@@ -140,19 +153,42 @@ impl Node {
     /// # Errors
     /// If it ends or stays silent; with its own last words.
     pub async fn live(&mut self) -> anyhow::Result<Api> {
-        let base = format!("http://{}", self.api);
-        let probe = Api::new(&base, "")?;
+        self.answers().await?;
+        self.api(&self.token()?)
+    }
+
+    /// Waits until the server answers.
+    ///
+    /// # Errors
+    /// If it ends or stays silent; with its own last words.
+    pub async fn answers(&mut self) -> anyhow::Result<()> {
+        let probe = self.api("")?;
         let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         while !probe.is_live().await {
             self.check_alive()?;
             if tokio::time::Instant::now() > deadline {
-                bail!("the server doesn't answer at {base}: {}", self.last_words());
+                bail!("the server doesn't answer at {}: {}", self.api, self.last_words());
             }
             tokio::time::sleep(LOOK).await;
         }
-        let token = std::fs::read_to_string(self.folder.join("data/admin-token"))
-            .context("the server has written no admin token")?;
-        Api::new(&base, &token)
+        Ok(())
+    }
+
+    /// The token that the first start of an installation leaves behind.
+    ///
+    /// # Errors
+    /// If it left none.
+    pub fn token(&self) -> anyhow::Result<String> {
+        std::fs::read_to_string(self.folder.join("data/admin-token"))
+            .context("the server has written no admin token")
+    }
+
+    /// The server's API, with a token.
+    ///
+    /// # Errors
+    /// If the HTTP client can't be made.
+    pub fn api(&self, token: &str) -> anyhow::Result<Api> {
+        Api::new(&format!("http://{}", self.api), token)
     }
 
     /// Whether the server still runs.

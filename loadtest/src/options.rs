@@ -49,6 +49,15 @@ pub enum Command {
     /// serves and how fast it catches up; then audits. Without --rate the load
     /// takes all of the machine, and nothing is left to catch up with.
     Backlog(BacklogOptions),
+    /// Starts nodes as processes over a real Kafka and a real PostgreSQL, kills
+    /// them, the brokers and the database with SIGKILL at random moments of a
+    /// load, and audits at the end. The figures are those of `crash`; `kills` are
+    /// those of nodes and `faults` the others. The server's processor time is that
+    /// of all nodes together, without Kafka's and PostgreSQL's own. A node that
+    /// ends by itself fails the run. With alarms, the nodes then start once more on
+    /// the same journal without any, and `replay` compares.
+    #[command(mut_arg("rate", |arg| arg.default_value("2000")))]
+    Cluster(ClusterOptions),
     /// Measures what forwarders to a customer's platform cost, in memory for each
     /// connection and in the rate of ingest, and audits that what they selected
     /// arrived.
@@ -124,6 +133,57 @@ pub struct BacklogOptions {
     pub load: LoadOptions,
     #[command(flatten)]
     pub outcome: OutcomeOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct ClusterOptions {
+    /// Nodes, each with all roles.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub nodes: u32,
+    /// Who is killed; without it nobody is.
+    #[arg(long, value_name = "KINDS", value_enum, value_delimiter = ',')]
+    pub kill: Vec<Victim>,
+    /// How long the load lasts in all.
+    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    pub seconds: f64,
+    /// How long it has lasted before that, audited but not measured.
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub warm_up_s: f64,
+    /// How far two kills of a kind are apart, in the mean; those of the database
+    /// are twice as far.
+    #[arg(long, value_name = "S", default_value_t = 20.0)]
+    pub fault_every_s: f64,
+    /// Kafka brokers; a partition has three copies at most, of which more than
+    /// half must have a record.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub brokers: u32,
+    /// Partitions of the journal's topic.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub partitions: u32,
+    /// The script that starts Kafka and PostgreSQL.
+    #[arg(long, value_name = "FILE", default_value = "deploy/test-services")]
+    pub services: PathBuf,
+    /// The server's program; by default `baken` beside this one.
+    #[arg(long, value_name = "FILE")]
+    pub baken: Option<PathBuf>,
+    /// Keep the nodes' folders, and say where they are.
+    #[arg(long)]
+    pub keep: bool,
+    /// Don't raise all alarms once more in one go.
+    #[arg(long)]
+    pub no_replay: bool,
+    #[command(flatten)]
+    pub load: LoadOptions,
+    #[command(flatten)]
+    pub outcome: OutcomeOptions,
+}
+
+/// Who can be killed in a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Victim {
+    Nodes,
+    Brokers,
+    Postgres,
 }
 
 #[derive(Debug, Args)]
@@ -453,6 +513,12 @@ mod tests {
         let options = Options::try_parse_from(line.split(' ')).unwrap();
         let Command::Crash(crash) = options.command else { panic!("{options:?}") };
         assert_eq!((crash.kills, crash.load.connections), (3, 100));
+        let line = "loadtest cluster --nodes 3 --kill nodes,brokers,postgres --seconds 5";
+        let options = Options::try_parse_from(line.split(' ')).unwrap();
+        let Command::Cluster(cluster) = options.command else { panic!("{options:?}") };
+        let all = [Victim::Nodes, Victim::Brokers, Victim::Postgres];
+        assert_eq!((cluster.nodes, &cluster.kill[..]), (3, &all[..]));
+        assert!((cluster.load.rate - 2_000.0).abs() < 1e-9, "{}", cluster.load.rate);
         let line = "loadtest forwarders --forwarders 20 --keys 3 --selected-keys 4";
         let options = Options::try_parse_from(line.split(' ')).unwrap();
         let Command::Forwarders(forwarders) = options.command else { panic!("{options:?}") };

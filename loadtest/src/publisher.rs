@@ -135,6 +135,8 @@ impl Publisher {
         doors: Arc<Semaphore>,
     ) -> Finished {
         let mut first = true;
+        // Of several addresses the next one is any: one node's routers go to all others.
+        let mut turn = self.number;
         let mut retry = FIRST_RETRY;
         loop {
             let now = *control.borrow_and_update();
@@ -143,10 +145,11 @@ impl Publisher {
             }
             let door = if first { doors.acquire().await.ok() } else { None };
             let connected = tokio::select! {
-                connected = connect(&self.target, self.number, &self.login) => connected,
+                connected = connect(&self.target, turn, &self.login) => connected,
                 () = stopped(&mut control) => break,
             };
             drop(door);
+            turn = rand::rng().random();
             let wait = match connected {
                 Ok(accepted) => {
                     first = false;

@@ -17,7 +17,7 @@ use crate::transitions::{Replay, Transitions};
 /// messages are MQTT publishes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// `run` or `crash`.
+    /// `run`, `crash`, `backlog` or `cluster`.
     pub kind: &'static str,
     pub seed: u64,
     pub connections: u32,
@@ -80,12 +80,25 @@ pub struct Report {
     /// From a reading's receipt at the socket to the committed transition, by
     /// the server's own count.
     pub time_to_alarm: Option<Spread>,
-    /// Of `crash`: the same alarms, raised from the same journal in one go.
+    /// Of `crash` and `cluster`: the same alarms, raised from the same journal in
+    /// one go.
     pub replay: Option<Replay>,
 
-    /// Of `crash`: each kill.
+    /// Of `cluster`: what it consisted of.
+    pub nodes: Option<u32>,
+    pub brokers: Option<u32>,
+    pub partitions: Option<u32>,
+    /// Of `cluster` whose services live: processor time of Kafka's and of
+    /// PostgreSQL's processes under load, for each message of the rate.
+    pub kafka_cpu_us_per_message: Option<f64>,
+    pub postgres_cpu_us_per_message: Option<f64>,
+    /// Of `cluster`: each kill of a broker or of the database.
+    pub faults: Vec<Fault>,
+
+    /// Of `crash` and `cluster`: each kill of a server.
     pub kills: Vec<Kill>,
-    /// From the start after a kill until the first CONNACK.
+    /// From the start after a kill until the first CONNACK; of a cluster's node
+    /// until it answers.
     pub restart_ms_median: Option<f64>,
     pub restart_ms_max: Option<f64>,
     /// How a server caught up that was killed with much to do.
@@ -115,9 +128,22 @@ pub struct Backlog {
 pub struct Kill {
     /// After the load began.
     pub at_s: f64,
-    /// From the start that followed until the first CONNACK; none if it was
-    /// killed again before that.
+    /// From the start that followed until the first CONNACK, of a cluster's node
+    /// until it answers; none if it was killed again before that.
     pub restart_ms: Option<f64>,
+}
+
+/// A SIGKILL of a service that is not ours.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fault {
+    /// `kafka-1` and so on, or `postgres`.
+    pub what: String,
+    /// After the load began.
+    pub at_s: f64,
+    /// From its end until it was started again.
+    pub away_s: f64,
+    /// From then on until it answered.
+    pub restart_ms: f64,
 }
 
 /// Memory of the server in RAM.
@@ -252,6 +278,7 @@ impl Report {
                 ),
             );
         }
+        self.cluster_lines(&mut line);
         if let Some(backlog) = &self.backlog {
             line(
                 "backlog",
@@ -275,6 +302,25 @@ impl Report {
             line("fault", example.clone());
         }
         text
+    }
+
+    fn cluster_lines(&self, line: &mut impl FnMut(&str, String)) {
+        if let (Some(nodes), Some(brokers), Some(partitions)) =
+            (self.nodes, self.brokers, self.partitions)
+        {
+            let shape = format!("{nodes} nodes, {brokers} brokers, {partitions} partitions");
+            line("cluster", shape);
+        }
+        if let (Some(kafka), Some(postgres)) =
+            (self.kafka_cpu_us_per_message, self.postgres_cpu_us_per_message)
+        {
+            line("", format!("Kafka {kafka:.2} µs, PostgreSQL {postgres:.2} µs a message"));
+        }
+        if !self.faults.is_empty() {
+            let databases = self.faults.iter().filter(|fault| fault.what == "postgres").count();
+            let brokers = self.faults.len() - databases;
+            line("services", format!("{brokers} brokers killed, the database {databases} times"));
+        }
     }
 
     fn alarm_lines(&self, line: &mut impl FnMut(&str, String)) {

@@ -1,12 +1,15 @@
-//! The server that a run is about: one that was started for it, one that runs
-//! already, or any broker that has no API of ours.
+//! The server that a run is about: one that was started for it, or several nodes
+//! of one installation; one that runs already; or any broker that has no API of
+//! ours.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
+use crate::alarms;
 use crate::api::Api;
 use crate::connect::{Target, tls_from_ca};
+use crate::distribution::Buckets;
 use crate::node::Node;
 use crate::options::ServerOptions;
 use crate::usage::{self, Usage};
@@ -14,10 +17,12 @@ use crate::usage::{self, Usage};
 /// A server that answers.
 #[derive(Debug)]
 pub struct Subject {
-    /// Only if it was started here.
-    pub node: Option<Node>,
+    /// Those that were started here.
+    pub nodes: Vec<Node>,
     /// None for a broker that has no API of ours.
     pub api: Option<Api>,
+    /// Those of the other nodes.
+    pub other_apis: Vec<Api>,
     pub target: Target,
     pid: Option<u32>,
 }
@@ -42,8 +47,9 @@ impl Subject {
             (Some(_), None) => bail!("--server needs --token"),
             (None, _) => None,
         };
-        let target = Target { address, tls, sources: Vec::new() };
-        Ok(Self { node: None, api, target, pid: options.server_pid })
+        let target = Target::new(address, tls);
+        let (nodes, other_apis) = (Vec::new(), Vec::new());
+        Ok(Self { nodes, api, other_apis, target, pid: options.server_pid })
     }
 
     /// Starts a server in a folder of its own.
@@ -72,8 +78,36 @@ impl Subject {
             Some(ca) => Some(tls_from_ca(ca, &node.mqtt().ip().to_string())?),
             None => None,
         };
-        let target = Target { address: node.mqtt(), tls, sources: Vec::new() };
-        Ok(Self { node: Some(node), api: Some(api), target, pid: None })
+        let target = Target::new(node.mqtt(), tls);
+        Ok(Self::of(vec![node], vec![api], target))
+    }
+
+    /// Nodes that were started here and serve one installation, and the API of
+    /// each.
+    #[must_use]
+    pub fn of(nodes: Vec<Node>, apis: Vec<Api>, target: Target) -> Self {
+        let mut apis = apis.into_iter();
+        Self { nodes, api: apis.next(), other_apis: apis.collect(), target, pid: None }
+    }
+
+    /// The server, where it is one and was started here.
+    ///
+    /// # Errors
+    /// If it was not started here.
+    pub fn node(&mut self) -> anyhow::Result<&mut Node> {
+        self.nodes.first_mut().context("the server was not started here")
+    }
+
+    /// How long alarms took by now, on all nodes.
+    ///
+    /// # Errors
+    /// If a node doesn't answer or has no such metric.
+    pub async fn time_to_alarm(&self) -> anyhow::Result<Buckets> {
+        let mut all = Buckets::default();
+        for api in self.api.iter().chain(&self.other_apis) {
+            all.add(&alarms::time_to_alarm(api).await?);
+        }
+        Ok(all)
     }
 
     /// What the server has used; none where it can't be known.
@@ -82,8 +116,8 @@ impl Subject {
     /// If its process is gone or its metrics don't answer.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub async fn usage(&self) -> anyhow::Result<Option<Usage>> {
-        if let Some(node) = &self.node {
-            return Ok(Some(node.usage()));
+        if !self.nodes.is_empty() {
+            return Ok(Some(self.nodes.iter().map(Node::usage).sum()));
         }
         if let Some(pid) = self.pid {
             return Ok(Some(usage::of(pid)?));
@@ -100,10 +134,19 @@ impl Subject {
     /// # Errors
     /// If it ends with a fault.
     pub async fn close(mut self) -> anyhow::Result<()> {
-        match &mut self.node {
-            Some(node) => node.stop().await,
-            None => Ok(()),
+        self.stop().await
+    }
+
+    /// As [`Subject::close`], for a server that is to start again.
+    ///
+    /// # Errors
+    /// If a node ends with a fault; the others are stopped too.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let mut stopped = Ok(());
+        for node in &mut self.nodes {
+            stopped = stopped.and(node.stop().await);
         }
+        stopped
     }
 }
 

@@ -22,12 +22,40 @@ pub struct Usage {
     pub rss_bytes: u64,
 }
 
+impl std::iter::Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, next| Self {
+            cpu_us: sum.cpu_us + next.cpu_us,
+            rss_bytes: sum.rss_bytes + next.rss_bytes,
+        })
+    }
+}
+
 /// What the process `pid` has used.
 ///
 /// # Errors
 /// If there is no such process.
 pub fn of(pid: u32) -> io::Result<Usage> {
     read(&Path::new("/proc").join(pid.to_string()))
+}
+
+/// Processor time of a process, of its children that live, and of those that it
+/// has waited for: PostgreSQL has a process for each connection.
+///
+/// # Errors
+/// If there is no such process.
+pub fn family_cpu_us(pid: u32) -> io::Result<u64> {
+    let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc");
+    let own = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let mut all = field_sum(&own, 11, 4).ok_or_else(unreadable)?;
+    for entry in std::fs::read_dir("/proc")? {
+        // A process may end while it is looked at.
+        let Ok(stat) = std::fs::read_to_string(entry?.path().join("stat")) else { continue };
+        if field_sum(&stat, 1, 1) == Some(u64::from(pid)) {
+            all += ticks(&stat).unwrap_or(0);
+        }
+    }
+    Ok(all * TICK_US)
 }
 
 /// What this process has used.
@@ -49,11 +77,17 @@ fn read(folder: &Path) -> io::Result<Usage> {
     })
 }
 
-/// Fields 14 and 15; the second is a name that may hold spaces and brackets.
+/// Fields 14 and 15.
 fn ticks(stat: &str) -> Option<u64> {
+    field_sum(stat, 11, 2)
+}
+
+/// The sum of fields behind the second, which is a name that may hold spaces and
+/// brackets.
+fn field_sum(stat: &str, skipped: usize, count: usize) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ').skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    let mut fields = fields.split(' ').skip(skipped);
+    (0..count).map(|_| fields.next()?.parse::<u64>().ok()).sum()
 }
 
 fn rss_kib(status: &str) -> Option<u64> {
@@ -108,6 +142,8 @@ mod tests {
     fn the_kernels_books_are_read() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 5 6 7";
         assert_eq!(ticks(stat), Some(300));
+        assert_eq!((field_sum(stat, 1, 1), field_sum(stat, 50, 1)), (Some(1), None));
+        assert!(family_cpu_us(std::process::id()).is_ok());
         assert_eq!(rss_kib("Name:\tx\nVmRSS:\t    5480 kB\n"), Some(5480));
         let own = own().unwrap();
         assert!(own.rss_bytes > 0);

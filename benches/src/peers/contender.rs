@@ -174,7 +174,7 @@ async fn settle(
 
 fn free_target() -> anyhow::Result<Target> {
     let address: SocketAddr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    Ok(Target { address, tls: None, sources: Vec::new() })
+    Ok(Target::new(address, None))
 }
 
 async fn await_connections(target: &Target) -> anyhow::Result<()> {

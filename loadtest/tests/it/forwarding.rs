@@ -33,11 +33,8 @@ fn target(hub: &HubProcess, with_certificate: bool) -> Target {
         builder.with_no_client_auth()
     };
     let server_name = ServerName::try_from("localhost").unwrap();
-    Target {
-        address: ([127, 0, 0, 1], address.port).into(),
-        tls: Some(Tls { config: Arc::new(config), server_name }),
-        sources: Vec::new(),
-    }
+    let address = ([127, 0, 0, 1], address.port).into();
+    Target::new(address, Some(Tls { config: Arc::new(config), server_name }))
 }
 
 fn login() -> Login {

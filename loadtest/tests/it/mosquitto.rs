@@ -80,7 +80,7 @@ impl Mosquitto {
         let tls: Option<Tls> = self.tls.then(|| {
             tls_from_ca(&self.folder.path().join("certificate.pem"), "127.0.0.1").unwrap()
         });
-        Target { address: self.address, tls, sources: Vec::new() }
+        Target::new(self.address, tls)
     }
 }
 

@@ -1,0 +1,120 @@
+//! `loadtest cluster`: several nodes over a real Kafka and a real PostgreSQL, under
+//! a load through which nodes, brokers and the database are killed.
+//!
+//! Nodes are killed in the course of the load itself; brokers and the database by
+//! tasks beside it, so that their deaths fall together at times. Everyone's moments
+//! follow from one printed seed.
+
+mod faults;
+mod nodes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::alarms::Watch;
+use crate::course::{self, Course, interrupted};
+use crate::killable::Killable;
+use crate::options::{ClusterOptions, Victim};
+use crate::report::Report;
+use crate::services::{Services, ServicesUsage};
+use crate::subject::{self, Subject};
+use crate::transitions::Replay;
+use crate::usage;
+
+use faults::{NodeKiller, Tormentors};
+
+/// Loads a cluster, faults it, and audits it.
+///
+/// # Errors
+/// If it can't be started, or a node ends that was not killed; what the audit finds
+/// stands in the report.
+pub async fn cluster(options: &ClusterOptions) -> anyhow::Result<Report> {
+    options.load.check()?;
+    usage::check_file_limit(options.load.connections)?;
+    let seed = course::seed(options.outcome.seed);
+    let baken = subject::baken(options.baken.as_deref())?;
+    let services = Arc::new(Services::start(&options.services, options.brokers).await?);
+    let subject = nodes::start(options, &services, &baken).await?;
+    let Killable { mut subject, plan, enrolled, fleet, probe: _ } =
+        Killable::connected(&options.load, subject).await?;
+
+    let warm_up = Duration::from_secs_f64(options.warm_up_s);
+    let course = Course::begin(&fleet, &subject, options.load.qos(), warm_up).await?;
+    let before = services.usage().await?;
+    let tormentors = Tormentors::start(&services, options, seed);
+    let mut killer = NodeKiller::new(course, StdRng::seed_from_u64(seed), options);
+    tokio::select! {
+        killed = killer.run(&mut subject) => killed?,
+        () = interrupted() => eprintln!("interrupted: the audit follows"),
+    }
+    let after = services.usage().await;
+    let faults = tormentors.end().await?;
+    killer.revive(&mut subject).await?;
+    let NodeKiller { course, done, .. } = killer;
+    let messages = course.messages();
+    let mut report =
+        course.conclude(fleet, &subject, Some(&enrolled), plan, &options.outcome).await?;
+    report.kind = "cluster";
+    report.seed = seed;
+    report.nodes = Some(options.nodes);
+    report.brokers = Some(options.brokers);
+    report.partitions = Some(options.partitions);
+    if !options.kill.is_empty() {
+        // What a node counted goes with it.
+        report.time_to_alarm = None;
+    }
+    if !options.kill.iter().any(|victim| *victim != Victim::Nodes) {
+        set_services_cpu(&mut report, before, after?, messages);
+    }
+    report.set_kills(done);
+    report.faults = faults;
+    if let Some(watch) = enrolled.watch().filter(|_| report.audited && !options.no_replay) {
+        let limit = Duration::from_secs(options.outcome.catch_up_s);
+        report.replay = Some(replay(&mut subject, &services, watch, limit).await?);
+    }
+    subject.close().await?;
+    let services = Arc::into_inner(services).context("a task still has the services")?;
+    services.stop().await?;
+    Ok(report)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "microseconds of a run fit a double")]
+fn set_services_cpu(
+    report: &mut Report,
+    before: ServicesUsage,
+    after: ServicesUsage,
+    messages: u64,
+) {
+    let each = |now: u64, then: u64| {
+        (messages > 0).then(|| now.saturating_sub(then) as f64 / messages as f64)
+    };
+    report.kafka_cpu_us_per_message = each(after.kafka_cpu_us, before.kafka_cpu_us);
+    report.postgres_cpu_us_per_message = each(after.postgres_cpu_us, before.postgres_cpu_us);
+}
+
+/// The same input without faults: the nodes start on the same journal without any
+/// alarms and raise them all from its start.
+async fn replay(
+    subject: &mut Subject,
+    services: &Services,
+    watch: Watch,
+    limit: Duration,
+) -> anyhow::Result<Replay> {
+    let api = subject.api.clone().context("nodes that were started have an API")?;
+    eprintln!("raising all alarms again, in one go");
+    let faulted = watch.read(&api).await?;
+    ensure!(!faulted.is_empty(), "no alarm was raised that could be compared");
+    subject.stop().await?;
+    services.forget_alarms().await?;
+    for node in &mut subject.nodes {
+        node.start()?;
+        node.answers().await?;
+    }
+    watch.catch_up(&api, limit).await?;
+    let whole = watch.read(&api).await?;
+    Ok(Replay::compare(&faulted, &whole))
+}

@@ -60,9 +60,7 @@ impl Node {
     /// # Errors
     /// If `baken` isn't there or the folder can't be made.
     pub fn prepare(baken: &Path, keep: bool, tls: bool) -> anyhow::Result<Self> {
-        let baken = baken
-            .canonicalize()
-            .with_context(|| format!("{} isn't there; build it first", baken.display()))?;
+        let baken = find(baken)?;
         let guard = tempfile::Builder::new().prefix("baken-loadtest-").tempdir()?;
         let (folder, guard) = if keep {
             let folder = guard.keep();
@@ -88,6 +86,15 @@ impl Node {
             settings: Vec::new(),
             past_cpu_us: 0,
         })
+    }
+
+    /// Gives the server another program at its next start.
+    ///
+    /// # Errors
+    /// If it isn't there.
+    pub fn set_program(&mut self, baken: &Path) -> anyhow::Result<()> {
+        self.baken = find(baken)?;
+        Ok(())
     }
 
     /// Makes a secret of an installation in the folder; the file.
@@ -277,6 +284,10 @@ impl Node {
         let said = std::fs::read(self.said()).unwrap_or_default();
         String::from_utf8_lossy(&said[said.len().saturating_sub(SHOWN_BYTES)..]).into_owned()
     }
+}
+
+fn find(baken: &Path) -> anyhow::Result<PathBuf> {
+    baken.canonicalize().with_context(|| format!("{} isn't there; build it first", baken.display()))
 }
 
 fn make_certificate(folder: &Path, address: SocketAddr) -> anyhow::Result<NodeTls> {

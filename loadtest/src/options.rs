@@ -166,6 +166,11 @@ pub struct ClusterOptions {
     /// The server's program; by default `baken` beside this one.
     #[arg(long, value_name = "FILE")]
     pub baken: Option<PathBuf>,
+    /// Stop each node in order in the course of the load, one after another, and
+    /// start it again as this program: a rolling upgrade, or a rolling restart
+    /// where it is the same.
+    #[arg(long, value_name = "FILE", conflicts_with = "kill")]
+    pub upgrade_to: Option<PathBuf>,
     /// Keep the nodes' folders, and say where they are.
     #[arg(long)]
     pub keep: bool,

@@ -94,6 +94,11 @@ pub struct Report {
     pub postgres_cpu_us_per_message: Option<f64>,
     /// Of `cluster`: each kill of a broker or of the database.
     pub faults: Vec<Fault>,
+    /// Starts of a node that ended before it answered, because a service was
+    /// killed under it.
+    pub failed_starts: u32,
+    /// Nodes that were stopped in order and started anew, in their order.
+    pub upgraded: Vec<Upgraded>,
 
     /// Of `crash` and `cluster`: each kill of a server.
     pub kills: Vec<Kill>,
@@ -143,6 +148,17 @@ pub struct Fault {
     /// From its end until it was started again.
     pub away_s: f64,
     /// From then on until it answered.
+    pub restart_ms: f64,
+}
+
+/// A node's stop in order and its start as another program.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Upgraded {
+    /// After the load began.
+    pub at_s: f64,
+    /// From the word to stop until its end.
+    pub stopped_ms: f64,
+    /// From the start that followed until it answers.
     pub restart_ms: f64,
 }
 
@@ -316,10 +332,28 @@ impl Report {
         {
             line("", format!("Kafka {kafka:.2} µs, PostgreSQL {postgres:.2} µs a message"));
         }
+        if !self.upgraded.is_empty() {
+            let most = |of: fn(&Upgraded) -> f64| self.upgraded.iter().map(of).fold(0.0, f64::max);
+            line(
+                "upgraded",
+                format!(
+                    "{} nodes one after another; stopped within {:.0} ms, back within {:.0} ms",
+                    self.upgraded.len(),
+                    most(|it| it.stopped_ms),
+                    most(|it| it.restart_ms)
+                ),
+            );
+        }
         if !self.faults.is_empty() {
             let databases = self.faults.iter().filter(|fault| fault.what == "postgres").count();
             let brokers = self.faults.len() - databases;
-            line("services", format!("{brokers} brokers killed, the database {databases} times"));
+            line(
+                "services",
+                format!(
+                    "{brokers} brokers killed, the database {databases} times; {} starts of a node failed",
+                    self.failed_starts
+                ),
+            );
         }
     }
 

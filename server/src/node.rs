@@ -363,6 +363,8 @@ pub(crate) async fn open_store(
         };
         let postgres = config.store.postgres_options(&password)?;
         let history = config.history.postgres_options();
+        let patience = Duration::from_millis(config.store.start_patience_ms.into());
+        postgres.await_server(patience).await.context("store.url")?;
         let opened = Store::open_postgres(&postgres, partitions, &history, &registry).await;
         return opened.context("cannot open the store in PostgreSQL");
     }

@@ -1,5 +1,6 @@
 //! Who is killed when, and started again after how long.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::course::{Course, TICK};
 use crate::options::{ClusterOptions, Victim};
-use crate::report::{Fault, Kill};
+use crate::report::{Fault, Kill, Upgraded};
 use crate::services::Services;
 use crate::subject::Subject;
 
@@ -22,6 +23,9 @@ const BROKER_AWAY_MS: std::ops::Range<u64> = 0..15_000;
 const POSTGRES_AWAY_MS: std::ops::Range<u64> = 0..8_000;
 /// The database dies so much more rarely than a node or a broker.
 const POSTGRES_RARER: f64 = 2.0;
+/// How often a node is started that ends before it answers, because Kafka or
+/// PostgreSQL died under its start: as systemd does.
+const START_ATTEMPTS: u32 = 5;
 /// How often a second node dies with the first.
 const TOGETHER: f64 = 0.2;
 
@@ -122,6 +126,12 @@ pub struct NodeKiller {
     mean: Option<Duration>,
     /// Nodes that are dead now.
     dead: Vec<usize>,
+    /// Starts that came to nothing because a service died meanwhile.
+    pub failed_starts: u32,
+    services_die: bool,
+    upgrade_to: Option<PathBuf>,
+    /// Nodes that were stopped in order and started anew.
+    pub upgraded: Vec<Upgraded>,
 }
 
 impl NodeKiller {
@@ -135,6 +145,10 @@ impl NodeKiller {
             length: Duration::from_secs_f64(options.seconds),
             mean: kills.then(|| Duration::from_secs_f64(options.fault_every_s)),
             dead: Vec::new(),
+            failed_starts: 0,
+            upgrade_to: options.upgrade_to.clone(),
+            upgraded: Vec::new(),
+            services_die: options.kill.iter().any(|victim| *victim != Victim::Nodes),
         }
     }
 
@@ -143,6 +157,9 @@ impl NodeKiller {
     /// # Errors
     /// If a node ends that was not killed, or one doesn't come back.
     pub async fn run(&mut self, subject: &mut Subject) -> anyhow::Result<()> {
+        if let Some(program) = self.upgrade_to.take() {
+            self.upgrade(subject, &program).await?;
+        }
         while let Some(mean) = self.mean {
             let life = mean.mul_f64(self.random.random_range(0.3..1.7));
             if self.course.elapsed() + life >= self.length {
@@ -167,6 +184,26 @@ impl NodeKiller {
         self.live(subject, self.length.saturating_sub(self.course.elapsed())).await
     }
 
+    /// One node after another, spread over the load.
+    async fn upgrade(&mut self, subject: &mut Subject, program: &Path) -> anyhow::Result<()> {
+        let nodes = u32::try_from(subject.nodes.len())?;
+        for number in 0..subject.nodes.len() {
+            self.live(subject, self.length / (nodes + 1)).await?;
+            let at_s = self.course.elapsed().as_secs_f64();
+            let node = &mut subject.nodes[number];
+            let began = Instant::now();
+            node.stop().await.with_context(|| format!("node {number}"))?;
+            let stopped_ms = began.elapsed().as_secs_f64() * 1e3;
+            node.set_program(program)?;
+            let again = Instant::now();
+            node.start()?;
+            node.answers().await.with_context(|| format!("node {number}"))?;
+            let restart_ms = again.elapsed().as_secs_f64() * 1e3;
+            self.upgraded.push(Upgraded { at_s, stopped_ms, restart_ms });
+        }
+        Ok(())
+    }
+
     /// Starts the nodes again that are dead, and waits until they answer.
     ///
     /// # Errors
@@ -178,7 +215,15 @@ impl NodeKiller {
         }
         let killed = self.done.len() - self.dead.len();
         for (kill, number) in self.done[killed..].iter_mut().zip(std::mem::take(&mut self.dead)) {
-            subject.nodes[number].answers().await.with_context(|| format!("node {number}"))?;
+            let node = &mut subject.nodes[number];
+            for attempt in 1.. {
+                let Err(error) = node.answers().await else { break };
+                if !self.services_die || attempt == START_ATTEMPTS {
+                    return Err(error.context(format!("node {number}")));
+                }
+                self.failed_starts += 1;
+                node.start()?;
+            }
             kill.restart_ms = Some(again.elapsed().as_secs_f64() * 1e3);
         }
         Ok(())

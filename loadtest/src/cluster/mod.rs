@@ -47,14 +47,19 @@ pub async fn cluster(options: &ClusterOptions) -> anyhow::Result<Report> {
     let before = services.usage().await?;
     let tormentors = Tormentors::start(&services, options, seed);
     let mut killer = NodeKiller::new(course, StdRng::seed_from_u64(seed), options);
-    tokio::select! {
-        killed = killer.run(&mut subject) => killed?,
-        () = interrupted() => eprintln!("interrupted: the audit follows"),
-    }
+    let ran = tokio::select! {
+        ran = killer.run(&mut subject) => ran,
+        () = interrupted() => {
+            eprintln!("interrupted: the audit follows");
+            Ok(())
+        }
+    };
     let after = services.usage().await;
+    // Also where the run failed: nothing may be started while the services end.
     let faults = tormentors.end().await?;
+    ran?;
     killer.revive(&mut subject).await?;
-    let NodeKiller { course, done, .. } = killer;
+    let NodeKiller { course, done, failed_starts, upgraded, .. } = killer;
     let messages = course.messages();
     let mut report =
         course.conclude(fleet, &subject, Some(&enrolled), plan, &options.outcome).await?;
@@ -63,7 +68,7 @@ pub async fn cluster(options: &ClusterOptions) -> anyhow::Result<Report> {
     report.nodes = Some(options.nodes);
     report.brokers = Some(options.brokers);
     report.partitions = Some(options.partitions);
-    if !options.kill.is_empty() {
+    if !options.kill.is_empty() || options.upgrade_to.is_some() {
         // What a node counted goes with it.
         report.time_to_alarm = None;
     }
@@ -72,6 +77,8 @@ pub async fn cluster(options: &ClusterOptions) -> anyhow::Result<Report> {
     }
     report.set_kills(done);
     report.faults = faults;
+    report.failed_starts = failed_starts;
+    report.upgraded = upgraded;
     if let Some(watch) = enrolled.watch().filter(|_| report.audited && !options.no_replay) {
         let limit = Duration::from_secs(options.outcome.catch_up_s);
         report.replay = Some(replay(&mut subject, &services, watch, limit).await?);

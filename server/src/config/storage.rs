@@ -201,7 +201,7 @@ pub struct AlarmConfig {
 }
 
 /// Where directory, history, alarms and what else is stored are kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
     /// Empty for the folder's own files, else PostgreSQL, as
@@ -209,14 +209,25 @@ pub struct StoreConfig {
     /// with commas between them. The options are those of libpq (`sslmode`, of
     /// which `require` also checks the certificate, `target_session_attrs`,
     /// `connect_timeout`), `sslrootcert`, and `statement_timeout` in milliseconds
-    /// (60,000). One node at a time: one that starts takes over from one that
-    /// runs. Also the flag `--store`.
+    /// (60,000). Several nodes share it where they share a journal in Kafka. Also
+    /// the flag `--store`.
     #[schema(value_type = String, format = "empty, or postgres://user@host:port/database")]
     pub url: ServiceUrl,
     /// The file with the password of the user in `store.url`, of which the first
     /// line counts; empty takes the one in the address, if there is one.
     #[schema(value_type = String, format = "file")]
     pub password_file: PathBuf,
+    /// How long a node that starts waits for PostgreSQL that is away or starting
+    /// itself. It serves nothing meanwhile, and ends with an error after that.
+    #[schema(minimum = 0, maximum = 3_600_000)]
+    pub start_patience_ms: u32,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        let (url, password_file) = (ServiceUrl::default(), PathBuf::new());
+        Self { url, password_file, start_patience_ms: 60_000 }
+    }
 }
 
 impl StoreConfig {

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -23,6 +23,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a statement may run, unless the address says otherwise.
 pub const STATEMENT_TIMEOUT_MS: u32 = 60_000;
+
+/// Between two attempts to reach a server that is away.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The lock under which migrations run, whichever node comes first. The number
 /// is the text `baken` in ASCII.
@@ -120,6 +123,29 @@ impl PostgresOptions {
     pub fn with_database(mut self, name: &str) -> Self {
         self.config.dbname(name);
         self
+    }
+
+    /// Waits until the server takes connections: it may be starting too.
+    ///
+    /// # Errors
+    /// [`SqlError::Connect`] if it refuses this user or database, or is away for
+    /// longer than `patience`.
+    pub async fn await_server(&self, patience: Duration) -> Result<(), SqlError> {
+        let deadline = Instant::now() + patience;
+        let mut told = false;
+        loop {
+            match self.connect("public").await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                    if !told {
+                        tracing::warn!(%error, "waiting for PostgreSQL");
+                        told = true;
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// A connection whose unqualified names are those of `schema`.

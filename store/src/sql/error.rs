@@ -25,7 +25,7 @@ pub enum SqlError {
     Connect(#[source] PostgresError),
     #[error(
         "the schema `{schema}` in PostgreSQL has version {found}, but this program knows versions \
-         up to {known} only: it was written by a later version of Baken"
+         up to {known} only, which can't go on with it: a later version of Baken brought it forward"
     )]
     SchemaNewer { schema: &'static str, found: u32, known: u32 },
     #[error("migration {number} of the schema `{schema}` in PostgreSQL failed: {source}")]

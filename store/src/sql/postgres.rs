@@ -24,6 +24,11 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a statement may run, unless the address says otherwise.
 pub const STATEMENT_TIMEOUT_MS: u32 = 60_000;
 
+/// The beginning of a migration behind which a program that doesn't know it can't
+/// go on. Behind any other one it can: an upgrade goes node by node, and a node
+/// that was not upgraded yet may have to start again meanwhile.
+const BREAKING: &str = "-- breaking:";
+
 /// Between two attempts to reach a server that is away.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -190,7 +195,8 @@ fn tls(file: Option<&Path>, unused: bool) -> Result<MakeRustlsConnect, PostgresU
 ///
 /// `migrations` is the SQL text of all versions, oldest first. Each runs in a
 /// transaction of its own together with its number; nodes that start at the same
-/// time wait for one another.
+/// time wait for one another. A schema that a later program has brought forward is
+/// taken as it is, unless one of its migrations begins with `-- breaking:`.
 ///
 /// # Errors
 /// [`SqlError::SchemaNewer`] or [`SqlError::SchemaMigration`].
@@ -216,17 +222,24 @@ async fn migrate_locked(
              CREATE TABLE IF NOT EXISTS {schema}.migrations (
                  number     INTEGER PRIMARY KEY,
                  applied_at TIMESTAMPTZ NOT NULL DEFAULT now()
-             );"
+             );
+             ALTER TABLE {schema}.migrations
+                 ADD COLUMN IF NOT EXISTS breaking BOOLEAN NOT NULL DEFAULT FALSE;"
         ))
         .await?;
-    let found: i32 = client
-        .query_one(&format!("SELECT coalesce(max(number), 0) FROM {schema}.migrations"), &[])
-        .await?
-        .get(0);
-    let found = u32::try_from(found).unwrap_or(0);
+    let select = format!(
+        "SELECT coalesce(max(number), 0), coalesce(max(number) FILTER (WHERE breaking), 0)
+         FROM {schema}.migrations"
+    );
+    let numbers = client.query_one(&select, &[]).await?;
+    let number = |column| u32::try_from(numbers.get::<_, i32>(column)).unwrap_or(0);
+    let (found, breaking) = (number(0), number(1));
     let known = u32::try_from(migrations.len()).expect("migrations are a short list");
-    if found > known {
+    if breaking > known {
         return Err(SqlError::SchemaNewer { schema, found, known });
+    }
+    if found > known {
+        tracing::warn!(schema, found, known, "a later program has brought the schema forward");
     }
     for (number, sql) in (1..).zip(migrations).skip(found as usize) {
         let failed = |source: tokio_postgres::Error| SqlError::SchemaMigration {
@@ -237,7 +250,10 @@ async fn migrate_locked(
         let transaction = client.transaction().await.map_err(failed)?;
         transaction.batch_execute(sql).await.map_err(failed)?;
         transaction
-            .execute("INSERT INTO migrations (number) VALUES ($1)", &[&number.cast_signed()])
+            .execute(
+                "INSERT INTO migrations (number, breaking) VALUES ($1, $2)",
+                &[&number.cast_signed(), &sql.starts_with(BREAKING)],
+            )
             .await
             .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;

@@ -8,6 +8,7 @@ mod cluster;
 mod directory;
 mod directory_model;
 mod history;
+mod newer;
 mod nodes;
 mod place;
 mod postgres;

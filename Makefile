@@ -16,7 +16,7 @@ TEST_TOOLS := $(BUILD_TOOLS) curl:curl mosquitto:mosquitto mosquitto_pub:mosquit
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check deploy-check bench bench-peers docs
+.PHONY: help run test packages-run packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check cluster-check upgrade-check deploy-check bench bench-peers docs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -25,7 +25,7 @@ run: packages-run ## build Baken and run the demo; Ctrl-C ends it
 	cargo build --release --locked -p server
 	exec target/release/baken demo
 
-test: packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check deploy-check ## everything that must pass
+test: packages-test fmt-check lint deny unit release clients platforms demo-check crash-check storm-check forwarders-check cluster-check deploy-check ## everything that must pass
 
 packages-run:
 	@deploy/packages $(BUILD_TOOLS)
@@ -48,8 +48,8 @@ $(TOOLS)/bin/cargo-deny:
 unit: ## the Rust tests
 	cargo test --workspace --locked
 
-release:
-	cargo build --release --locked
+release: # what the checks below start; the benches' peers build by themselves
+	cargo build --release --locked -p server -p loadtest
 
 clients: release ## real MQTT clients against the release binary
 	server/tests/clients/run
@@ -68,6 +68,15 @@ storm-check: release ## 10,000 routers that reconnect at once, then the audit
 
 forwarders-check: release ## forwarders by MQTT over TLS under load, then the audit that all arrived
 	target/release/loadtest forwarders --forwarders 200 --readings-per-s 50000 --seconds 4 --rounds 1 --warm-up-s 2 --json target/forwarders.json
+
+cluster-check: release ## nodes, brokers and the database killed under load, and nodes rolled, then the audits
+	target/release/loadtest cluster --nodes 3 --kill nodes,brokers,postgres --fault-every-s 8 --seconds 40 --alarms-share 1 --json target/cluster.json
+	target/release/loadtest cluster --nodes 3 --brokers 1 --upgrade-to target/release/baken --seconds 24 --alarms-share 1 --json target/rolled.json
+
+# FROM is the older commit; its history has to be there.
+upgrade-check: release ## nodes of an older commit (FROM=…) replaced by these under load, then the audit
+	deploy/test/older $(FROM)
+	target/release/loadtest cluster --nodes 3 --baken target/older/baken --upgrade-to target/release/baken --seconds 60 --alarms-share 1 --json target/upgrade.json
 
 deploy-check: release ## units, images, manifests, alerts and dashboards, as far as that goes without running them
 	deploy/check

@@ -24,7 +24,7 @@ use store::AlarmStore;
 use store::alarms::{
     AlarmStatus, AlarmStoreError, AlarmTarget, Delivery, ProfileChange, ProfileVersion,
 };
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::Instant;
 
 use crate::clock::now;
@@ -93,6 +93,12 @@ pub struct AlarmCommands {
     progress: Arc<[watch::Receiver<Progress>]>,
     /// Deliveries go one after another, so that versions keep their order.
     delivering: Arc<Mutex<()>>,
+}
+
+/// No profile is delivered while it lives.
+#[derive(Debug)]
+pub struct Undelivered {
+    _guard: OwnedMutexGuard<()>,
 }
 
 fn saved(profile: &ProfileVersion, body: &[u8]) -> Result<Command, String> {
@@ -318,6 +324,12 @@ impl AlarmCommands {
             }
         }
         Err(CommandError::NotYet { partition, stopped: None })
+    }
+
+    /// While it is held, no profile goes into the journal that the store has not
+    /// had before.
+    pub async fn undelivered(&self) -> Undelivered {
+        Undelivered { _guard: Arc::clone(&self.delivering).lock_owned().await }
     }
 
     /// Delivers what a crash left behind.

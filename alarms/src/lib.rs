@@ -22,5 +22,7 @@ mod partition;
 mod workers;
 
 pub use alarm_core::{Problem, Report, check, parse_toml, scenario};
-pub use commands::{AlarmCommands, CommandError, MAX_ACTED_ALARMS, ManyOutcome, SavedProfile};
+pub use commands::{
+    AlarmCommands, CommandError, MAX_ACTED_ALARMS, ManyOutcome, SavedProfile, Undelivered,
+};
 pub use workers::{AlarmOptions, AlarmWorkers, PartitionStatus, StartError};

@@ -6,8 +6,9 @@
 //! ([`segment`]). A full segment is sealed with a [`sidecar`], and deleted in
 //! time ([`retention`]). Readers ([`reader`]) take entries from memory
 //! (`tail`) or from segments. Opening ([`folder`], [`recovery`], [`scan`])
-//! finds all again.
+//! finds all again. [`copy`] tells what a backup has to take.
 
+mod copy;
 mod disk;
 mod folder;
 mod frame;
@@ -23,6 +24,7 @@ mod shared;
 mod sidecar;
 mod writer;
 
+pub use copy::{JournalFile, JournalFiles, Kept};
 pub use disk::{Disk, LocalDisk};
 pub use options::{EmbeddedOptions, MAX_PARTITIONS};
 pub use reader::EmbeddedReader;

@@ -17,7 +17,8 @@ mod tail;
 
 pub use assignment::{Assignment, AssignmentChange, FIRST, Release};
 pub use embedded::{
-    Disk, EmbeddedJournal, EmbeddedOptions, EmbeddedReader, LocalDisk, MAX_PARTITIONS,
+    Disk, EmbeddedJournal, EmbeddedOptions, EmbeddedReader, JournalFile, JournalFiles, Kept,
+    LocalDisk, MAX_PARTITIONS,
 };
 pub use entry::{Bounds, Entry, Pending};
 pub use error::{AppendError, Corruption, DamageReason, OpenError, ReadError};

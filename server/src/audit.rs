@@ -106,6 +106,31 @@ impl Audit {
         self.alarms.record(vec![event.with_author(author)]).await
     }
 
+    /// Something was done that concerns the installation as a whole.
+    pub async fn of_installation(
+        &self,
+        kind: &str,
+        author: &Author,
+        body: Value,
+    ) -> Result<(), store::alarms::AlarmStoreError> {
+        let Some(id) = random_id() else {
+            return Err(store::alarms::AlarmStoreError::Stored("no random bytes".to_owned()));
+        };
+        let event = NewEvent {
+            id,
+            tenant: None,
+            at: now(),
+            kind: kind.to_owned(),
+            location: None,
+            device: None,
+            document: None,
+            actor: None,
+            provenance: schema::Provenance::default(),
+            body,
+        };
+        self.alarms.record(vec![event.with_author(author)]).await
+    }
+
     /// A token was used from an address.
     pub fn token_used(&self, token: &Entry<ApiToken>, from: IpAddr) {
         self.note(Fact {

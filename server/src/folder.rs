@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
-const LOCK_FILE: &str = "baken.lock";
+pub(crate) const LOCK_FILE: &str = "baken.lock";
 const SECRET_FILE: &str = "secret";
 /// The token of the whole installation that the first start makes.
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
@@ -23,6 +23,13 @@ pub const RUN_FILE: &str = "run.json";
 
 /// That the folder's installation went on elsewhere.
 const MIGRATED_FILE: &str = "migrated.json";
+
+/// That a backup is being written into the folder, which is not whole as long as
+/// the file is there.
+const RESTORING_FILE: &str = "restoring";
+
+/// The folder's own files that belong to a backup.
+pub(crate) const KEPT_FILES: [&str; 3] = [SECRET_FILE, ADMIN_TOKEN_FILE, MIGRATED_FILE];
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +57,12 @@ pub enum FolderError {
         if *with_journal { " and `journal.url`" } else { "" }
     )]
     Migrated { path: PathBuf, with_journal: bool },
+    #[error(
+        "{} holds part of a backup only, whose restoring was broken off: remove the folder and \
+         restore it again",
+        path.display()
+    )]
+    Restoring { path: PathBuf },
     #[error("{} must hold 64 hexadecimal digits and nothing else", path.display())]
     SecretBroken { path: PathBuf },
     #[error("the operating system gives no random bytes: {0}")]
@@ -119,9 +132,21 @@ impl DataFolder {
         }
         lock.set_len(0).map_err(failed(&lock_path))?;
         writeln!(lock, "{}", std::process::id()).map_err(failed(&lock_path))?;
+        if path.join(RESTORING_FILE).exists() {
+            return Err(FolderError::Restoring { path: path.to_owned() });
+        }
         let folder = Self { path: path.to_owned(), _lock: lock };
         folder.remove(RUN_FILE);
         Ok(folder)
+    }
+
+    /// An error where another process has the folder open, or a restore has not
+    /// come to its end there. A folder that is none of Baken's is left alone.
+    pub(crate) fn refuse_in_use(path: &Path) -> Result<(), FolderError> {
+        match path.join(LOCK_FILE).exists() {
+            true => Self::open(path).map(|_| ()),
+            false => Ok(()),
+        }
     }
 
     #[must_use]
@@ -184,6 +209,21 @@ impl DataFolder {
             return Ok(());
         }
         Err(FolderError::Migrated { path, with_journal })
+    }
+
+    /// From now until [`DataFolder::end_restoring`] nobody else opens it.
+    pub(crate) fn begin_restoring(&self) -> Result<(), FolderError> {
+        self.write_private(RESTORING_FILE, "")
+    }
+
+    /// All of the backup is there, durably.
+    pub(crate) fn end_restoring(&self) -> Result<(), FolderError> {
+        let path = self.path.join(RESTORING_FILE);
+        let remove = || {
+            fs::remove_file(&path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        remove().map_err(|source| FolderError::Io { path: path.clone(), source })
     }
 
     /// The process stops: nobody is to look for it any more.

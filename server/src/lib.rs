@@ -6,6 +6,7 @@
 
 pub mod api;
 mod audit;
+mod backup;
 pub mod client;
 mod clock;
 pub mod command;

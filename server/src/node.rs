@@ -31,6 +31,7 @@ use crate::api::streams::Streams;
 use crate::api::turns::Work;
 use crate::api::{AppState, backtests};
 use crate::audit::{Audit, AuditTasks};
+use crate::backup::{self, Backups};
 use crate::config::{ApiConfig, Config, JournalConfig, MqttConfig, Role};
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
@@ -135,7 +136,9 @@ impl Node {
         };
         let render = backtests::render(store.directory().clone());
         let backtests = Backtests::new(store.clone(), trials, render, &registry)?;
+        let backups = start_backups(&config, &journal, &store, &alarms, &audit, &registry)?;
         let state = AppState::new(Parts {
+            backups,
             store,
             journal,
             connections: broker.connections(),
@@ -223,6 +226,7 @@ impl Node {
         state.streams.close();
         http.stop(API_STOP_PATIENCE).await;
         state.backtests.stop().await;
+        state.backups.stop().await;
         // Before the connections end, so that nobody is said to have gone.
         presence.stop().await;
         state.broker.shutdown().await;
@@ -322,6 +326,26 @@ fn start_presence(
     }
     Presence::start(broker, Arc::clone(recorder), history, options, registry)
         .context("cannot watch whether routers are there")
+}
+
+fn start_backups(
+    config: &Config,
+    journal: &Journal,
+    store: &Store,
+    alarms: &AlarmWorkers,
+    audit: &Audit,
+    registry: &Registry,
+) -> anyhow::Result<Backups> {
+    let source = backup::Source {
+        folder: config.server.data_dir.clone(),
+        journal: journal.clone(),
+        store: store.clone(),
+        alarms: Some(alarms.commands().clone()),
+        secret_is_elsewhere: !config.server.secret_file.as_os_str().is_empty(),
+        rate_bytes_per_s: config.backup.rate_bytes_per_s,
+        reserve_bytes: config.journal.reserve_bytes,
+    };
+    Ok(Backups::new(&config.backup.folder, source, audit, registry)?)
 }
 
 /// The first address, as a client on this machine reaches it.

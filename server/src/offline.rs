@@ -4,7 +4,7 @@
 //!
 //! It takes no connection and raises no alarm.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,12 +12,66 @@ use ingest::recorder::Recorder;
 use journal::Journal;
 use prometheus::Registry;
 use schema::TenantId;
+use store::transfer::partitions_of;
 use store::{ListQuery, Store};
 
+use crate::backup::{BackupError, Manifest, Progress, Source, take};
 use crate::config::Config;
 use crate::folder::DataFolder;
-use crate::node::{self, DIRECTORY_FILE, STORE_DIR};
+use crate::node::{self, DIRECTORY_FILE, JOURNAL_DIR, STORE_DIR};
 use crate::upkeep::Upkeep;
+
+fn refuse_missing(dir: &Path, part: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        part.exists(),
+        "{} is no folder of baken: {} is not there",
+        dir.display(),
+        part.display()
+    );
+    Ok(())
+}
+
+/// A misspelt folder must not be made, and one that holds nothing of the
+/// installation is none to be backed up.
+pub(crate) fn check_folder(config: &Config) -> anyhow::Result<()> {
+    let dir: &Path = &config.server.data_dir;
+    match (config.store.url.is_set(), config.journal.url.is_set()) {
+        (true, true) => Err(BackupError::NothingHere.into()),
+        (true, false) => refuse_missing(dir, &dir.join(JOURNAL_DIR)),
+        (false, _) => refuse_missing(dir, &dir.join(STORE_DIR).join(DIRECTORY_FILE)),
+    }
+}
+
+/// Takes a backup of a folder, as it was left.
+pub(crate) async fn back_up(
+    config: &Config,
+    folder: DataFolder,
+    target: PathBuf,
+    progress: Progress,
+) -> anyhow::Result<Manifest> {
+    let registry = Registry::new();
+    let store_dir = folder.path().join(STORE_DIR);
+    let mut journal = config.journal.keeping_all();
+    if !config.store.url.is_set() {
+        journal.partitions = partitions_of(&store_dir)?;
+    }
+    let journal = node::open_journal(&journal, folder.path(), &registry).await?;
+    let store = node::open_store(&store_dir, journal.partitions(), config, &registry).await?;
+    let source = Source {
+        folder: folder.path().to_owned(),
+        journal: journal.clone(),
+        store: store.clone(),
+        alarms: None,
+        secret_is_elsewhere: !config.server.secret_file.as_os_str().is_empty(),
+        rate_bytes_per_s: 0,
+        reserve_bytes: config.journal.reserve_bytes,
+    };
+    let taken = take(source, target, progress).await;
+    journal.close().await;
+    store.close().await;
+    drop(folder);
+    Ok(taken?)
+}
 
 /// How often it looks whether the history has caught up.
 const POLL: Duration = Duration::from_millis(20);
@@ -37,15 +91,11 @@ impl Offline {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let dir: &Path = &config.server.data_dir;
         let directory = dir.join(STORE_DIR).join(DIRECTORY_FILE);
-        anyhow::ensure!(
-            directory.exists(),
-            "{} is no folder of baken: {} is not there",
-            dir.display(),
-            directory.display()
-        );
+        refuse_missing(dir, &directory)?;
         let folder = DataFolder::open(dir)?;
         let registry = Registry::new();
-        let journal = node::open_journal(&config.journal, folder.path(), &registry).await?;
+        let kept = config.journal.keeping_all();
+        let journal = node::open_journal(&kept, folder.path(), &registry).await?;
         let store_dir = folder.path().join(STORE_DIR);
         let partitions = journal.partitions();
         let store = node::open_store(&store_dir, partitions, config, &registry).await?;

@@ -74,6 +74,7 @@ pub enum CarryError {
 /// # Errors
 /// One of the two databases refuses; what is left is carried later.
 pub async fn carry(directory: &Directory, alarms: &AlarmStore) -> Result<usize, CarryError> {
+    let _one_at_a_time = directory.carrying().await;
     let mut carried = 0;
     loop {
         let waiting = directory.outbox(CARRIED_AT_ONCE).await?;

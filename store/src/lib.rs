@@ -9,6 +9,7 @@
 pub mod alarms;
 pub mod attributes;
 pub mod audit;
+pub mod backup;
 pub mod cluster;
 pub mod directory;
 pub mod forwarders;

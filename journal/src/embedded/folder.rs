@@ -11,7 +11,7 @@ use super::segment::FORMAT;
 use crate::OpenError;
 
 const LOCK_FILE: &str = "lock";
-const META_FILE: &str = "journal.meta";
+pub(super) const META_FILE: &str = "journal.meta";
 
 /// What is fixed when a folder is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

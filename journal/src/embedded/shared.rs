@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use schema::{PartitionId, Position, TimestampMs};
 use tokio::sync::watch;
 
+use super::copy;
 use super::folder::Meta;
 use super::options::EmbeddedOptions;
 use super::queue::Queue;
@@ -164,7 +165,8 @@ impl Shared {
     fn lags(&self) -> Vec<ReaderLag> {
         let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lags = Vec::new();
-        for hold in &*holds {
+        // What is kept for a copy is nobody's lag.
+        for hold in holds.iter().filter(|hold| hold.name != copy::HOLD) {
             for (index, needed) in hold.needed.iter().enumerate() {
                 if let Some(needed) = needed {
                     let next = self.partitions[index].view.borrow().next;

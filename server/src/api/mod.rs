@@ -17,6 +17,7 @@ pub mod alarms;
 pub mod attributes;
 pub mod auth;
 pub mod backtests;
+pub mod backups;
 pub mod callbacks;
 mod credentials;
 pub mod devices;
@@ -94,4 +95,5 @@ fn v1() -> OpenApiRouter<AppState> {
         .merge(message_templates::routes())
         .merge(messages::routes())
         .merge(forwarders::routes())
+        .merge(backups::routes())
 }

@@ -19,6 +19,7 @@ use super::metrics::ApiMetrics;
 use super::streams::Streams;
 use super::turns::Work;
 use crate::audit::Audit;
+use crate::backup::Backups;
 use crate::health::Health;
 use crate::secret::Secret;
 use crate::standing::Standings;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub backtests: Backtests,
     /// Readings to customers' own platforms.
     pub forwarders: Forwarders,
+    /// Backups of the node's folder.
+    pub(crate) backups: Backups,
     /// How locations stand.
     pub standings: Standings,
     pub secret: Secret,

@@ -2,6 +2,7 @@
 
 mod ask;
 mod backtest;
+mod backup;
 mod migrate;
 mod output;
 mod rules;
@@ -40,6 +41,8 @@ enum Command {
     Rules(rules::RulesCommand),
     Backtest(backtest::BacktestArgs),
     Migrate(migrate::MigrateArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     /// Print the description of the HTTP API (OpenAPI, JSON)
     Openapi,
     /// Customers whose data nobody else sees
@@ -215,6 +218,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rules(command) => return rules::run(&command, &mut output),
         Command::Backtest(args) => return backtest::run(&args, &mut output),
         Command::Migrate(args) => return migrate::run(&args, &mut output),
+        Command::Backup(args) => return backup::run(&args, &mut output),
+        Command::Restore(args) => return backup::run_restore(&args, &mut output),
         Command::Openapi => output.text(&openapi_json())?,
         Command::Tenants(command) => ask::run(command.into(), &mut output)?,
         Command::Locations(command) => ask::run(command.into(), &mut output)?,

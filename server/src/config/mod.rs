@@ -5,6 +5,7 @@
 //! [`load`]; the reference is generated from the same structs in [`reference`].
 //! It describes; it opens no socket and makes no folder.
 
+mod backup;
 mod forwarders;
 mod load;
 mod mqtt;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use backup::BackupConfig;
 pub use forwarders::ForwarderConfig;
 pub use load::{ConfigError, ConfigErrors, Layers, Loaded, Source};
 pub use mqtt::{
@@ -68,6 +70,9 @@ pub struct Config {
     /// Forwarders of readings to customers' own platforms.
     #[schema(inline)]
     pub forwarders: ForwarderConfig,
+    /// Backups of the node's folder while it runs.
+    #[schema(inline)]
+    pub backup: BackupConfig,
     /// The HTTP API, health and metrics.
     #[schema(inline)]
     pub api: ApiConfig,

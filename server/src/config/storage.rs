@@ -340,6 +340,13 @@ impl JournalConfig {
         Ok(options)
     }
 
+    /// The same with a journal that deletes nothing: for who opens a folder whose
+    /// readers do not run, and so can't say what they need.
+    #[must_use]
+    pub fn keeping_all(&self) -> Self {
+        Self { retention_bytes: u64::MAX, retention_hours: u32::MAX, ..self.clone() }
+    }
+
     /// The journal in the folder `dir`.
     #[must_use]
     pub fn options(&self, dir: PathBuf) -> EmbeddedOptions {

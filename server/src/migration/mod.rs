@@ -127,7 +127,7 @@ fn check_folder(dir: &Path) -> anyhow::Result<()> {
 
 /// Where each partition of the folder's journal ends.
 async fn ends(here: &Config, folder: &Path) -> anyhow::Result<Vec<Position>> {
-    let journal = open_journal(&here.journal, folder, &Registry::new()).await?;
+    let journal = open_journal(&here.journal.keeping_all(), folder, &Registry::new()).await?;
     let ends = ends_of(&journal);
     journal.close().await;
     Ok(ends)

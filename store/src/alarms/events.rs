@@ -19,7 +19,7 @@ use crate::sql::{Owned, Row, Session, SqlError, params};
 
 /// The names of all kinds of events. They are part of stored formats. That an
 /// alarm was true again is no event: it stands in the alarm's own row.
-pub const EVENT_KINDS: [&str; 46] = [
+pub const EVENT_KINDS: [&str; 48] = [
     "alarm_raised",
     "alarm_severity_changed",
     "alarm_acknowledged",
@@ -66,6 +66,8 @@ pub const EVENT_KINDS: [&str; 46] = [
     "api_refused",
     "mqtt_login",
     "mqtt_refused",
+    "backup_taken",
+    "backup_failed",
 ];
 
 /// What stands for the installation as a whole in the column of tenants, whose

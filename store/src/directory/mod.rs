@@ -28,7 +28,7 @@ use schema::{
     ApiToken, Author, Credentials, Device, DeviceId, Document, DocumentBody, DocumentKind,
     Forwarder, Location, LocationId, Router, RouterId, Tenant, TenantId, TimestampMs, UserId,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, watch};
 
 pub use error::{DirectoryError, OpenError};
 pub use groups::{GroupQuery, LocationGroup};
@@ -43,7 +43,7 @@ use crate::audit::NewEvent;
 use crate::sql::{Database, PostgresOptions, Readers, SqlError};
 
 /// The directory's file.
-const FILE: &str = "directory.db";
+pub(crate) const FILE: &str = "directory.db";
 
 /// Reads of changes that run at once.
 const MAX_READS: usize = 2;
@@ -139,6 +139,8 @@ pub struct Directory {
     author: Author,
     /// For those who ask what has changed since a sequence.
     readers: Arc<Readers>,
+    /// Held by whoever carries the outbox's events on.
+    carrying: Arc<Mutex<()>>,
 }
 
 impl Directory {
@@ -169,7 +171,7 @@ impl Directory {
         writer.follow(&database);
         let (writer, author) = (Arc::new(writer), Author::installation());
         let readers = Arc::new(Readers::new(database, MAX_READS, 1));
-        Ok(Self { shared, writer, author, readers })
+        Ok(Self { shared, writer, author, readers, carrying: Arc::default() })
     }
 
     /// A handle whose changes are told of this author in the events. Those of
@@ -399,6 +401,11 @@ impl Directory {
     /// Takes the events up to this place out of the outbox.
     pub(crate) async fn carried(&self, last: u64) -> Result<(), DirectoryError> {
         self.writer.carried(last).await
+    }
+
+    /// While it is held, no event leaves the outbox.
+    pub(crate) async fn carrying(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.carrying).lock_owned().await
     }
 
     /// Changes when there are new events to carry.

@@ -26,6 +26,7 @@ use prometheus::Registry;
 use schema::{DeviceId, PartitionId, Position, RecordRows, TenantId};
 
 pub use embedded::{EmbeddedHistory, EmbeddedView, EmbeddedWriter};
+pub(crate) use embedded::{HistoryFiles, KeptFile};
 pub use error::HistoryError;
 pub use options::{Clock, DAY_MS, DiskBudget, HistoryOptions};
 pub use postgres::{PostgresHistory, PostgresHistoryOptions, PostgresView, PostgresWriter};

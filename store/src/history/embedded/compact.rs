@@ -64,6 +64,7 @@ fn run(shared: &Shared, partition: &Partition, job: &Job) -> Result<(), HistoryE
     let merged = if job.kind == JobKind::Drop { Ok(Vec::new()) } else { merger.merge(&mut paths) };
     let expired = if job.kind == JobKind::Drop { rows_before } else { merger.expired };
     let removed: Vec<u64> = job.files.iter().map(|file| file.record.id).collect();
+    let publishing = shared.publishing();
     let committed = merged.and_then(|added| {
         sync_dir(&shared.dir)?;
         for (file, contents) in job.files.iter().zip(contents) {
@@ -82,6 +83,7 @@ fn run(shared: &Shared, partition: &Partition, job: &Job) -> Result<(), HistoryE
     metrics.deduplicated.inc_by(rows_before.saturating_sub(rows + expired));
     metrics.compaction_seconds.observe(started.elapsed().as_secs_f64());
     replace(shared, partition, &removed, added);
+    drop(publishing);
     let (files, kind) = (removed.len(), job.kind);
     tracing::debug!(partition = partition.id.0, ?kind, files, rows, "merged history files");
     Ok(())

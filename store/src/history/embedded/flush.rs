@@ -5,7 +5,7 @@
 //! journal still has the rows, and what is on disk without a name is removed
 //! at the next start.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,9 @@ pub(super) fn freeze_if_due(shared: &Shared, partition: &Partition, now: bool) {
 pub(super) fn flush_one(shared: &Shared, partition: &Partition) -> Result<bool, HistoryError> {
     let Some(frozen) = partition.state().frozen.front().cloned() else { return Ok(false) };
     let started = Instant::now();
-    let result = write(shared, partition, &frozen);
+    let prepared = prepare(shared, partition, &frozen);
+    let _publishing = shared.publishing();
+    let result = prepared.and_then(|new| commit(shared, partition, &frozen, new));
     let mut state = partition.state();
     match result {
         Ok(written) => {
@@ -90,16 +92,20 @@ fn done(
     partition.notify();
 }
 
-/// Writes the files and commits them; gives the data file and the catalog's number.
-fn write(
+/// The files of a flush, durable and not named yet.
+struct Prepared {
+    file: NewFile,
+    catalog: CatalogRecord,
+    paths: [PathBuf; 2],
+}
+
+/// Writes the files; none where the flush only moves the position.
+fn prepare(
     shared: &Shared,
     partition: &Partition,
     frozen: &Frozen,
-) -> Result<Option<(FileEntry, u64)>, HistoryError> {
-    let mut commit =
-        FlushCommit { partition: partition.id, position: frozen.next, file: None, catalog: None };
+) -> Result<Option<Prepared>, HistoryError> {
     if frozen.rows == 0 {
-        shared.manifest.commit_flush(&commit)?;
         return Ok(None);
     }
     let (id, catalog_id) = (shared.manifest.new_file(), shared.manifest.new_file());
@@ -107,18 +113,34 @@ fn write(
         shared.dir.join(file_name(partition.id.0, id)),
         shared.dir.join(catalog_name(partition.id.0, catalog_id)),
     ];
-    let written = write_files(shared, partition, frozen, (id, &paths[0]), (catalog_id, &paths[1]));
-    let committed = written.and_then(|(file, catalog)| {
-        let entry = FileEntry::new(&shared.dir, file.record.clone());
-        (commit.file, commit.catalog) = (Some(file), Some(catalog));
-        shared.manifest.commit_flush(&commit)?;
-        Ok(Some((entry, catalog_id)))
-    });
-    if committed.is_err() {
-        // A disk that is full must not fill up further with every attempt.
-        remove_failed(&paths);
+    match write_files(shared, partition, frozen, (id, &paths[0]), (catalog_id, &paths[1])) {
+        Ok((file, catalog)) => Ok(Some(Prepared { file, catalog, paths })),
+        Err(error) => {
+            // A disk that is full must not fill up further with every attempt.
+            remove_failed(&paths);
+            Err(error)
+        }
     }
-    committed
+}
+
+/// Names the files; gives the data file and the catalog's number.
+fn commit(
+    shared: &Shared,
+    partition: &Partition,
+    frozen: &Frozen,
+    prepared: Option<Prepared>,
+) -> Result<Option<(FileEntry, u64)>, HistoryError> {
+    let mut commit =
+        FlushCommit { partition: partition.id, position: frozen.next, file: None, catalog: None };
+    let Some(Prepared { file, catalog, paths }) = prepared else {
+        shared.manifest.commit_flush(&commit)?;
+        return Ok(None);
+    };
+    let entry = FileEntry::new(&shared.dir, file.record.clone());
+    let catalog_id = catalog.file;
+    (commit.file, commit.catalog) = (Some(file), Some(catalog));
+    shared.manifest.commit_flush(&commit).inspect_err(|_| remove_failed(&paths))?;
+    Ok(Some((entry, catalog_id)))
 }
 
 fn write_files(

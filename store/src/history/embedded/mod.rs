@@ -8,6 +8,7 @@
 mod cache;
 mod catalog;
 mod compact;
+mod copy;
 mod file;
 mod files;
 mod flush;
@@ -40,6 +41,7 @@ use super::{
     reading, rows,
 };
 
+pub(crate) use copy::{HistoryFiles, KeptFile};
 pub use scan::EmbeddedView;
 
 use catalog::SeriesId;

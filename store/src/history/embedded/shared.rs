@@ -2,7 +2,7 @@
 //! one flushes, one compacts.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, RwLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,6 +40,10 @@ pub(super) struct Shared {
     pub queries: Arc<Semaphore>,
     /// Held by the one compaction that runs.
     pub compacting: Mutex<()>,
+    /// Held while the manifest changes, what queries see with it, and a catalog
+    /// that is replaced goes; so whoever has it sees a manifest all of whose files
+    /// are there. For moments only.
+    publishing: Mutex<()>,
     retention_days: RwLock<HashMap<TenantId, u32>>,
     signal: Arc<Signal>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -94,6 +98,7 @@ impl Shared {
             metrics,
             queries: Arc::new(Semaphore::new(options.concurrent_queries.max(1))),
             compacting: Mutex::new(()),
+            publishing: Mutex::new(()),
             retention_days: RwLock::default(),
             signal: Arc::default(),
             threads: Mutex::default(),
@@ -110,6 +115,11 @@ impl Shared {
     pub fn partition(&self, asked: PartitionId) -> Result<&Partition, HistoryError> {
         let known = u16::try_from(self.partitions.len()).unwrap_or(u16::MAX);
         self.partitions.get(usize::from(asked.0)).ok_or(HistoryError::Partition { asked, known })
+    }
+
+    /// For who changes the manifest's files, or wants none of them to change.
+    pub fn publishing(&self) -> MutexGuard<'_, ()> {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Readings of the tenant before this time are neither shown nor kept.
@@ -185,7 +195,7 @@ impl Drop for Shared {
 }
 
 impl Signal {
-    fn wanted(&self) -> std::sync::MutexGuard<'_, Wanted> {
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().expect("no panic while it is held")
     }
 

@@ -11,6 +11,7 @@ pub mod client;
 mod clock;
 pub mod command;
 pub mod config;
+mod continuity;
 pub mod demo;
 pub mod folder;
 mod forwarding;

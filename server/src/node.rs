@@ -33,6 +33,7 @@ use crate::api::{AppState, backtests};
 use crate::audit::{Audit, AuditTasks};
 use crate::backup::{self, Backups};
 use crate::config::{ApiConfig, Config, JournalConfig, MqttConfig, Role};
+use crate::continuity::refuse_another_journal;
 use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
@@ -85,6 +86,7 @@ impl Node {
         host::register(&config.server, &registry)?;
         let journal = open_journal(&config.journal, folder.path(), &registry).await?;
         let store = open_store(&store_dir, journal.partitions(), &config, &registry).await?;
+        refuse_another_journal(&journal, &store).await?;
         let is_used = if config.store.url.is_set() { !is_new(&store) } else { is_used };
         let secret = folder.secret(&config.server.secret_file, is_used)?;
         admit_admin(&folder, &store, &secret).await?;

@@ -5,6 +5,7 @@
 
 mod alarms;
 mod backtest;
+mod backup;
 mod bad_profiles;
 #[path = "../../../journal/tests/it/brokers.rs"]
 #[allow(dead_code, reason = "the journal's own tests use the rest of it")]
@@ -42,6 +43,7 @@ mod postfix;
 mod postgres;
 mod readiness;
 mod reference;
+mod restored;
 mod retention;
 mod rules;
 mod system_alarms;

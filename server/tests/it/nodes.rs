@@ -19,13 +19,13 @@ use super::wire::Wire;
 const ROUTERS: i64 = 8;
 
 /// An installation that several nodes serve.
-struct Installation {
-    folder: TempDir,
-    flags: Vec<String>,
+pub struct Installation {
+    pub folder: TempDir,
+    pub flags: Vec<String>,
 }
 
 impl Installation {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "5a".repeat(32)).unwrap();
@@ -35,7 +35,13 @@ impl Installation {
         Self { folder, flags: flags.map(str::to_owned).to_vec() }
     }
 
-    async fn node(&self, name: &str, more: &[&str]) -> Baken {
+    /// Another address of the journal or the store: `flag` is `--journal` or `--store`.
+    pub fn set(&mut self, flag: &str, url: String) {
+        let place = self.flags.iter().position(|it| it == flag).unwrap();
+        self.flags[place + 1] = url;
+    }
+
+    pub async fn node(&self, name: &str, more: &[&str]) -> Baken {
         let dir = self.folder.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();
         let node = format!("server.node={name}");

@@ -4,6 +4,7 @@
 
 mod brokers;
 mod conformance;
+mod copy;
 mod disk;
 mod embedded;
 mod faults;

@@ -156,7 +156,7 @@ async fn a_database_restored_to_an_earlier_moment_is_brought_on_by_kafka() {
     let api = Api::new(&one, &one.token());
     let lost = router(&api, &routers[0]["location"], "lost").await;
     publish(&one, &lost, json!({ "secret": 7 }), ts).await;
-    save(&one.run.api, &one.token(), &profile, PROFILE.replace("> ", ">")).await;
+    save(&one.run.api, &one.token(), &profile, PROFILE.to_owned()).await;
     let before = settled(&one, ROUTERS, ROUTERS - 1).await;
     for (router, count) in routers.iter().zip(&counts) {
         all_numbers(&one, router, *count).await;
@@ -173,12 +173,10 @@ async fn a_database_restored_to_an_earlier_moment_is_brought_on_by_kafka() {
     execute(&url, &documented("after a dump was restored")).await;
     installation.set("--store", url);
     let (one, two) = (installation.node("one", &[]).await, installation.node("two", &[]).await);
-    let after = settled(&two, ROUTERS, ROUTERS - 1).await;
-    let after = until("the last deed", async || {
-        let now = stories(&two, "hot").await;
-        (now == before).then_some(now)
-    });
-    assert_eq!(after.await, before);
+    settled(&two, ROUTERS, ROUTERS - 1).await;
+    // Whatever was committed last may still be on its way.
+    until("the alarms as they were", async || (stories(&two, "hot").await == before).then_some(()))
+        .await;
     for (router, count) in routers.iter().zip(&counts) {
         all_numbers(&one, router, *count).await;
     }

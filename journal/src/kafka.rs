@@ -6,21 +6,25 @@
 //! that are read here ([`feed`]) and keeps the newest records in memory for all
 //! their readers ([`reader`]). Positions belong to whoever reads: nothing is
 //! committed to Kafka, which only says which process works on which partitions
-//! ([`group`]). [`topic`] makes the topic and refuses one that would lose
-//! records; [`wire`] is how a record lies in a message.
+//! ([`group`]). An [`outlet`] is a topic beside the journal's, for others to read
+//! what we publish. [`topic`] makes the topics and refuses one that would
+//! lose records; [`wire`] is how a record lies in a message.
 
 mod feed;
 mod group;
 mod metrics;
 mod options;
+mod outlet;
 mod producer;
 mod reader;
+mod renewed;
 mod shared;
 mod topic;
 mod wire;
 
 pub(crate) use group::Membership;
 pub use options::{KafkaOptions, SaslMechanism, Secret};
+pub use outlet::{LastMessage, Outlet, OutletError, OutletMessage};
 pub use reader::KafkaReader;
 
 use std::sync::atomic::Ordering;
@@ -114,7 +118,7 @@ impl KafkaJournal {
     ) -> Result<Self, OpenError> {
         let (topic, partitions) = (options.topic.clone(), options.partitions);
         let shared = Shared::new(options, &vec![(0, 0); usize::from(partitions)], counts);
-        let client = feed::consumer(&shared, "error").map_err(|error| topic::brokers(&error))?;
+        let client = feed::consumer(&shared.options, "error").map_err(|error| topic::brokers(&error))?;
         for partition in 0..partitions {
             let held = watermarks(&client, &topic, partition);
             let (oldest, next) = held.map_err(|error| topic::brokers(&error))?;
@@ -188,6 +192,10 @@ impl KafkaJournal {
         registry: &Registry,
     ) -> Result<Assignment, OpenError> {
         group::join(self.shared(), role, registry)
+    }
+
+    pub(crate) async fn outlet(&self, topic: &str, retention_ms: u64) -> Result<Outlet, OpenError> {
+        Outlet::open(&self.shared().options, topic, retention_ms).await
     }
 
     pub(crate) fn bounds(&self, partition: PartitionId) -> Bounds {

@@ -22,7 +22,10 @@ pub use embedded::{
 };
 pub use entry::{Bounds, Entry, Pending};
 pub use error::{AppendError, Corruption, DamageReason, OpenError, ReadError};
-pub use kafka::{KafkaJournal, KafkaOptions, KafkaReader, SaslMechanism, Secret};
+pub use kafka::{
+    KafkaJournal, KafkaOptions, KafkaReader, LastMessage, Outlet, OutletError, OutletMessage,
+    SaslMechanism, Secret,
+};
 pub use reader::Reader;
 pub use status::{HeldBack, JournalStatus, PartitionStatus, StallReason, Writing};
 
@@ -154,6 +157,22 @@ impl Journal {
                 Ok(Assignment::of_all(journal.partitions(), role, registry)?)
             }
             Self::Kafka(journal) => journal.assignment(role, registry),
+        }
+    }
+
+    /// A topic beside the journal's, with as many partitions and copies, in which
+    /// something is published for others.
+    ///
+    /// # Errors
+    /// The brokers don't answer, the topic would lose records or is of another
+    /// shape, or the journal is in a folder.
+    pub async fn outlet(&self, topic: &str, retention_ms: u64) -> Result<Outlet, OpenError> {
+        match self {
+            Self::Embedded(_) => {
+                let reason = "a journal in a folder has no topics beside it".to_owned();
+                Err(OpenError::Topic { topic: topic.to_owned(), reason })
+            }
+            Self::Kafka(journal) => journal.outlet(topic, retention_ms).await,
         }
     }
 

@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use schema::{RecordKind, RecordRows};
 
+use super::KafkaOptions;
 use super::shared::{Shared, lock};
 use super::{topic, wire};
 use crate::OpenError;
@@ -46,8 +47,7 @@ impl ConsumerContext for Quiet {}
 pub(super) type Client = BaseConsumer<Quiet>;
 
 /// A consumer that belongs to no group and commits nothing.
-pub(super) fn consumer(shared: &Shared, reset: &str) -> Result<Client, KafkaError> {
-    let options = &shared.options;
+pub(super) fn consumer(options: &KafkaOptions, reset: &str) -> Result<Client, KafkaError> {
     let mut config = options.client();
     // It is asked for and never used: partitions are assigned by hand.
     config.set("group.id", format!("{}-reader", options.topic));
@@ -80,7 +80,7 @@ pub(super) struct Feed {
 
 impl Feed {
     pub fn new(shared: &Arc<Shared>) -> Result<Self, OpenError> {
-        let client = consumer(shared, "latest").map_err(|error| topic::brokers(&error))?;
+        let client = consumer(&shared.options, "latest").map_err(|error| topic::brokers(&error))?;
         let (followed, asked_at) = (Vec::new(), Instant::now());
         Ok(Self { shared: shared.clone(), client, followed, asked: 0, asked_at })
     }

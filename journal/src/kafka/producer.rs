@@ -7,17 +7,18 @@
 //! knows whether they are there: they end with [`AppendError::Interrupted`], are
 //! acknowledged to nobody, and a new producer takes the next.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message as _};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
 use schema::{PartitionId, Position, Record, RecordRows};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::renewed::{self, Broken, Renewed, is_fatal, is_full};
 use super::shared::Shared;
 use super::{topic, wire};
 use crate::{AppendError, OpenError, Pending};
@@ -45,7 +46,7 @@ pub(super) struct Delivery {
 pub(super) struct Answers {
     shared: Arc<Shared>,
     /// The producer can't go on.
-    broken: Arc<AtomicBool>,
+    broken: Broken,
 }
 
 impl ClientContext for Answers {
@@ -94,18 +95,9 @@ impl ProducerContext for Answers {
     }
 }
 
-fn is_fatal(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue)
-    )
-}
-
-type Client = ThreadedProducer<Answers>;
-
 pub(super) struct Producer {
     shared: Arc<Shared>,
-    client: RwLock<(Arc<Client>, Arc<AtomicBool>)>,
+    client: Renewed<Answers>,
 }
 
 impl std::fmt::Debug for Producer {
@@ -116,7 +108,12 @@ impl std::fmt::Debug for Producer {
 
 impl Producer {
     pub fn start(shared: &Arc<Shared>) -> Result<Self, OpenError> {
-        let client = RwLock::new(connect(shared).map_err(|error| topic::brokers(&error))?);
+        let of_clients = shared.clone();
+        let make = move |broken| {
+            let answers = Answers { shared: of_clients.clone(), broken };
+            renewed::config(&of_clients.options).create_with_context(answers)
+        };
+        let client = Renewed::start(make).map_err(|error| topic::brokers(&error))?;
         Ok(Self { shared: shared.clone(), client })
     }
 
@@ -163,12 +160,12 @@ impl Producer {
                 shared.end_waiting(false);
                 return Err(AppendError::Closed);
             }
-            let sent = self.client()?.send(message);
-            match sent {
+            let client = self.client.usable();
+            let client = client.map_err(|error| AppendError::Interrupted(error.to_string()))?;
+            match client.send(message) {
                 Ok(()) => return Ok(Pending(pending)),
                 Err((error, back)) => {
-                    let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
-                    if !is_full && !is_fatal(&error) {
+                    if !is_full(&error) && !is_fatal(&error) {
                         shared.end_waiting(false);
                         return Err(AppendError::Interrupted(error.to_string()));
                     }
@@ -179,48 +176,10 @@ impl Producer {
         }
     }
 
-    /// The producer, or a new one for one that can't go on.
-    fn client(&self) -> Result<Arc<Client>, AppendError> {
-        {
-            let (client, broken) = &*self.client.read().unwrap_or_else(PoisonError::into_inner);
-            if !broken.load(Ordering::Acquire) {
-                return Ok(client.clone());
-            }
-        }
-        let mut held = self.client.write().unwrap_or_else(PoisonError::into_inner);
-        if held.1.load(Ordering::Acquire) {
-            let made = connect(&self.shared);
-            *held = made.map_err(|error| AppendError::Interrupted(error.to_string()))?;
-        }
-        Ok(held.0.clone())
-    }
-
     /// Waits until what was taken is acknowledged, within limits. Blocks.
     pub fn close(&self) {
-        let client = self.client.read().unwrap_or_else(PoisonError::into_inner).0.clone();
-        if let Err(error) = client.flush(CLOSE_PATIENCE) {
+        if let Err(error) = self.client.current().flush(CLOSE_PATIENCE) {
             tracing::error!(%error, "the brokers have not acknowledged all; nobody was told that they had");
         }
     }
-}
-
-fn connect(shared: &Arc<Shared>) -> Result<(Arc<Client>, Arc<AtomicBool>), KafkaError> {
-    let options = &shared.options;
-    let mut config = options.client();
-    config.set("enable.idempotence", "true");
-    config.set("acks", "all");
-    // A record is never given up.
-    config.set("message.timeout.ms", "0");
-    config.set("retry.backoff.max.ms", "1000");
-    config.set("linger.ms", "1");
-    config.set("compression.type", "none");
-    config.set("message.max.bytes", (options.max_record_bytes + 65_536).to_string());
-    config.set("batch.size", "1000000");
-    // Our own limit comes first.
-    config.set("queue.buffering.max.kbytes", (options.queue_bytes / 512).to_string());
-    config.set("queue.buffering.max.messages", "10000000");
-    let broken = Arc::new(AtomicBool::new(false));
-    let answers = Answers { shared: shared.clone(), broken: broken.clone() };
-    let client: Client = config.create_with_context(answers)?;
-    Ok((Arc::new(client), broken))
 }

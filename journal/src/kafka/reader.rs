@@ -181,7 +181,7 @@ impl KafkaReader {
         self.shared.counts.catch_ups.inc();
         let topic = &self.shared.options.topic;
         // Only what is wrong with our own settings can fail here, or memory.
-        let client = consumer(&self.shared, "error").and_then(|client| {
+        let client = consumer(&self.shared.options, "error").and_then(|client| {
             client.assign(&place(topic, self.partition, self.next))?;
             Ok(client)
         });
@@ -224,7 +224,7 @@ pub(super) async fn asked(shared: &Arc<Shared>, partition: PartitionId) -> bool 
 /// Asks the brokers what a partition holds. Where they don't answer, what was
 /// known stands; a position that isn't there is found when it is read.
 fn ask(shared: &Shared, partition: u16) -> bool {
-    let held = consumer(shared, "error").and_then(|client| {
+    let held = consumer(&shared.options, "error").and_then(|client| {
         let topic = &shared.options.topic;
         client.fetch_watermarks(topic, i32::from(partition), WATERMARK_PATIENCE)
     });

@@ -1,5 +1,5 @@
-//! The journal's topic: made where it is missing, and refused where it would not
-//! keep what was acknowledged.
+//! The journal's topic and those beside it: made where they are missing, and
+//! refused where they would not keep what was acknowledged.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ pub(super) async fn prepare(options: &KafkaOptions) -> Result<(), OpenError> {
     }
     let made = admin.create_topics([&topic], &wait).await.map_err(|error| brokers(&error))?;
     match made.into_iter().next() {
-        Some(Ok(_)) => tracing::info!(topic = options.topic, "made the journal's topic"),
+        Some(Ok(_)) => tracing::info!(topic = options.topic, "made a topic"),
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => {}
         Some(Err((_, error))) => {
             return Err(OpenError::Topic {
@@ -162,7 +162,7 @@ async fn check_settings(
         tracing::warn!(
             topic = options.topic,
             retention_bytes = bytes,
-            "the journal's topic may delete records by size before their time"
+            "the topic may delete records by size before their time"
         );
     }
     Ok(())

@@ -19,10 +19,12 @@ mod follower;
 mod limits;
 mod metrics;
 mod partition;
+mod transitions;
 mod workers;
 
 pub use alarm_core::{Problem, Report, check, parse_toml, scenario};
 pub use commands::{
     AlarmCommands, CommandError, MAX_ACTED_ALARMS, ManyOutcome, SavedProfile, Undelivered,
 };
+pub use transitions::{Publishing, RenderTransition, TRANSITION_SCHEMA};
 pub use workers::{AlarmOptions, AlarmWorkers, PartitionStatus, StartError};

@@ -15,6 +15,7 @@ use crate::audience::Audience;
 use crate::clock::now;
 use crate::limits::TenantLimits;
 use crate::metrics::PartitionMetrics;
+use crate::transitions::PublisherHandle;
 use crate::workers::{AlarmOptions, Progress};
 
 /// The name under which the journal keeps what the workers still need.
@@ -72,6 +73,8 @@ pub(crate) struct PartitionWorker {
     pub progress: watch::Sender<Progress>,
     pub stopping: watch::Receiver<bool>,
     pub metrics: PartitionMetrics,
+    /// Where transitions are published for others.
+    pub publisher: Option<PublisherHandle>,
 }
 
 /// The partition while it is owned.
@@ -116,6 +119,9 @@ impl PartitionWorker {
         if let Err(reason) = self.own().await {
             self.stay_stopped(&reason).await;
         }
+        if let Some(publisher) = &self.publisher {
+            publisher.leave(self.partition).await;
+        }
         self.progress.send_modify(|progress| (progress.is_owned, progress.stopped) = (false, None));
         self.journal.let_go(READER_NAME, self.partition);
         self.metrics.forget();
@@ -126,6 +132,9 @@ impl PartitionWorker {
         let partition = self.partition;
         if reason.is_taken_over() {
             tracing::warn!(%partition, %reason, "another node evaluates the partition");
+            if let Some(publisher) = &self.publisher {
+                publisher.leave(partition).await;
+            }
         } else {
             tracing::error!(%partition, %reason, "the alarm worker of a partition stopped");
             self.metrics.stopped.inc();
@@ -140,6 +149,9 @@ impl PartitionWorker {
 
     async fn own(&mut self) -> Result<(), StopReason> {
         let claim = self.claim().await?;
+        if let Some(publisher) = &self.publisher {
+            publisher.enter(self.partition, claim.epoch).await;
+        }
         let Some((mut owned, mut reader)) = self.take_over(claim).await? else { return Ok(()) };
         owned.limits.begin(&mut owned.engine);
         self.publish(&mut owned);

@@ -15,6 +15,7 @@ use crate::commands::AlarmCommands;
 use crate::follower::Follower;
 use crate::metrics::AlarmMetrics;
 use crate::partition::PartitionWorker;
+use crate::transitions::{Publisher, PublisherHandle, Publishing};
 
 /// How the workers run. Part of the server's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,7 @@ struct Workshop {
     metrics: AlarmMetrics,
     senders: Vec<watch::Sender<Progress>>,
     commands: AlarmCommands,
+    publisher: Option<PublisherHandle>,
 }
 
 impl Workshop {
@@ -132,6 +134,7 @@ impl Workshop {
             progress: self.senders[usize::from(partition.0)].clone(),
             stopping: ending.clone(),
             metrics: self.metrics.of(partition),
+            publisher: self.publisher.clone(),
         };
         let once = (partition == FIRST).then(|| self.once(ending));
         async move {
@@ -165,7 +168,8 @@ impl Workshop {
 
 impl AlarmWorkers {
     /// Works on the partitions that are this node's: all of a journal in a folder,
-    /// a share of one in Kafka.
+    /// a share of one in Kafka. Their transitions are published for others, where
+    /// it is said how.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then. A partition that can't be taken over
@@ -174,6 +178,7 @@ impl AlarmWorkers {
         journal: &Journal,
         store: &Store,
         options: &AlarmOptions,
+        publishing: Option<Publishing>,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -182,7 +187,12 @@ impl AlarmWorkers {
             .enable_time()
             .build()?;
         let assignment = journal.assignment(ROLE, registry)?;
-        let (mut workers, workshop) = Self::assemble(journal, store, options, registry)?;
+        let (mut workers, mut workshop) = Self::assemble(journal, store, options, registry)?;
+        let publisher = publishing
+            .map(|it| Publisher::new(store.alarms(), it, journal.partitions(), registry))
+            .transpose()?;
+        let (publisher, handle) = publisher.unzip();
+        workshop.publisher = handle;
         if assignment.is_whole() {
             for sender in &workshop.senders {
                 sender.send_modify(|progress| progress.is_owned = true);
@@ -190,6 +200,14 @@ impl AlarmWorkers {
         }
         let begin = move |partition, ending| workshop.work(partition, ending);
         let work = assignment.run(workers.stop.subscribe(), begin);
+        let publish = async {
+            if let Some(publisher) = publisher {
+                publisher.run().await;
+            }
+        };
+        let work = async {
+            tokio::join!(work, publish);
+        };
         workers.task.get_mut().unwrap_or_else(PoisonError::into_inner).replace(runtime.spawn(work));
         workers.runtime = Some(runtime);
         Ok(workers)
@@ -230,7 +248,9 @@ impl AlarmWorkers {
             runtime: None,
         };
         let (journal, store, options) = (journal.clone(), store.clone(), options.clone());
-        Ok((workers, Workshop { journal, store, options, metrics, senders, commands }))
+        let publisher = None;
+        let workshop = Workshop { journal, store, options, metrics, senders, commands, publisher };
+        Ok((workers, workshop))
     }
 
     /// The way in for commands and profiles.

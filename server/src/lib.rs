@@ -24,6 +24,7 @@ mod notifications;
 mod offline;
 pub mod secret;
 pub mod standing;
+mod transitions;
 mod upkeep;
 
 /// Makes ring the one cryptography of the process; any number of times.

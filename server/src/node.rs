@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alarms::backtest::{BacktestOptions, Backtests};
-use alarms::{AlarmOptions, AlarmWorkers};
+use alarms::{AlarmOptions, AlarmWorkers, Publishing};
 use anyhow::Context as _;
 use ingest::recorder::Recorder;
 use ingest::{Broker, BrokerOptions, Presence, Submitter};
@@ -100,7 +100,8 @@ impl Node {
             true => start_recorder(&config, &journal, &store, &registry)?,
             false => Recorder::elsewhere(&journal),
         });
-        let alarms = Arc::new(start_alarms(&config, &journal, &store, &registry)?);
+        let publishing = crate::transitions::open(&config, &journal, &store).await?;
+        let alarms = Arc::new(start_alarms(&config, &journal, &store, publishing, &registry)?);
         let notifier = Arc::new(notifications::notifier(
             &config.notifications,
             &store,
@@ -269,12 +270,13 @@ pub(crate) fn start_alarms(
     config: &Config,
     journal: &Journal,
     store: &Store,
+    publishing: Option<Publishing>,
     registry: &Registry,
 ) -> anyhow::Result<AlarmWorkers> {
     let refused_repeat_ms = config.mqtt.presence.options().refused_repeat_ms();
     let options = AlarmOptions { refused_repeat_ms, ..config.alarms.options() };
     let workers = match config.server.roles.has(Role::Alarms) {
-        true => AlarmWorkers::start(journal, store, &options, registry),
+        true => AlarmWorkers::start(journal, store, &options, publishing, registry),
         false => AlarmWorkers::elsewhere(journal, store, &options, registry),
     };
     workers.context("cannot start the alarm workers")

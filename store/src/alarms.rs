@@ -15,6 +15,7 @@ mod messages;
 mod metrics;
 mod notices;
 mod profiles;
+mod published;
 pub mod quality;
 mod query;
 mod writer;
@@ -39,6 +40,7 @@ pub use notices::{
 pub use profiles::{
     Delivery, MAX_PROFILES_PER_TENANT, MAX_RULES_PER_TENANT, ProfileChange, ProfileVersion,
 };
+pub use published::{Published, PublishedPlace};
 pub use query::{
     AlarmMoment, AlarmOrder, AlarmPlace, AlarmQuery, AlarmRow, AlarmStatus, AlarmTarget,
 };
@@ -56,10 +58,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/migrations/embedded/alarms/0006-profile-rules.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0007-notifications.sql"),
     include_str!("../../schema/migrations/embedded/alarms/0008-uncleared-by-rule.sql"),
+    include_str!("../../schema/migrations/embedded/alarms/0009-published.sql"),
 ];
 
-const POSTGRES_MIGRATIONS: &[&str] =
-    &[include_str!("../../schema/migrations/postgres/alarms/0001-alarms.sql")];
+const POSTGRES_MIGRATIONS: &[&str] = &[
+    include_str!("../../schema/migrations/postgres/alarms/0001-alarms.sql"),
+    include_str!("../../schema/migrations/postgres/alarms/0002-published.sql"),
+];
 
 /// The most items of one answer: one more than a page of the API has, so that it
 /// knows whether more follow.

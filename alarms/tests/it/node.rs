@@ -60,7 +60,7 @@ impl Node {
             &registry,
         )
         .unwrap();
-        let workers = AlarmWorkers::start(&journal, &store, options, &registry).unwrap();
+        let workers = AlarmWorkers::start(&journal, &store, options, None, &registry).unwrap();
         Self { journal, store, workers }
     }
 

@@ -74,7 +74,7 @@ enum Order {
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
-pub(super) struct EventShown {
+pub(crate) struct EventShown {
     /// Its place in the one order of all events.
     sequence: u64,
     /// Follows from what caused it; for an event of an alarm it is the

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use journal::{KafkaOptions, OpenError};
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
@@ -300,10 +301,12 @@ fn together(config: &Config) -> Vec<ConfigError> {
     if config.server.data_dir.as_os_str().is_empty() {
         add("`server.data_dir` is empty, but must name a folder");
     }
-    if config.journal.url.is_set()
-        && let Err(error) = config.journal.kafka_options("")
-    {
+    let kafka = config.journal.url.is_set().then(|| config.journal.kafka_options(""));
+    if let Some(Err(error)) = &kafka {
         add(&format!("`journal.url`: {error}"));
+    }
+    if let Some(wrong) = wrong_topic(&config.alarms.transitions_topic, kafka.as_ref()) {
+        add(&wrong);
     }
     if config.store.url.is_set()
         && let Err(error) = config.store.postgres_options("")
@@ -320,6 +323,29 @@ fn together(config: &Config) -> Vec<ConfigError> {
         add("`history.files.page_rows` must be at most `history.files.row_group_rows`");
     }
     errors
+}
+
+/// What is wrong with the topic for transitions, given the journal where it is in
+/// Kafka.
+fn wrong_topic(topic: &str, kafka: Option<&Result<KafkaOptions, OpenError>>) -> Option<String> {
+    let is = format!("`alarms.transitions_topic` is {topic:?}, but");
+    match kafka {
+        _ if topic.is_empty() => None,
+        None => Some(format!(
+            "{is} must be empty where `journal.url` names no journal in Kafka: one in a folder has \
+             no topics beside it"
+        )),
+        // It is told already.
+        Some(Err(_)) => None,
+        Some(Ok(journal)) if journal.topic == topic => Some(format!(
+            "{is} must be another than the topic of the journal itself, which `journal.url` names"
+        )),
+        Some(Ok(journal)) => {
+            let options = KafkaOptions { topic: topic.to_owned(), ..journal.clone() };
+            let wrong = options.check().err()?;
+            Some(format!("`alarms.transitions_topic`: {wrong}"))
+        }
+    }
 }
 
 /// A value as an error tells it.

@@ -198,6 +198,15 @@ pub struct AlarmConfig {
     /// How long a write that failed waits before it is tried again.
     #[schema(minimum = 1, maximum = 600_000)]
     pub retry_ms: u64,
+    /// The topic in Kafka in which each transition of an alarm is published for
+    /// others, beside the journal's and with as many partitions and copies; empty
+    /// publishes none. It begins with what happens from then on. See
+    /// docs/transitions.md.
+    #[schema(format = "empty, or letters, digits, dots, hyphens and underscores")]
+    pub transitions_topic: String,
+    /// How long Kafka keeps what is published there, at least.
+    #[schema(minimum = 1, maximum = 876_000)]
+    pub transitions_retention_hours: u32,
 }
 
 /// Where directory, history, alarms and what else is stored are kept.
@@ -321,6 +330,8 @@ impl Default for AlarmConfig {
             snapshot_rows: options.snapshot_rows,
             snapshot_interval_ms: options.snapshot_interval_ms,
             retry_ms: options.retry_ms,
+            transitions_topic: String::new(),
+            transitions_retention_hours: 168,
         }
     }
 }
@@ -424,6 +435,12 @@ impl HistoryConfig {
 }
 
 impl AlarmConfig {
+    /// How long transitions that are published stay in their topic, at least.
+    #[must_use]
+    pub fn transitions_retention_ms(&self) -> u64 {
+        u64::from(self.transitions_retention_hours) * HOUR_MS
+    }
+
     #[must_use]
     pub fn options(&self) -> AlarmOptions {
         AlarmOptions {

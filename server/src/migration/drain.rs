@@ -62,7 +62,7 @@ async fn attempt(
     let (forwarders, _troubles) =
         crate::forwarding::start(config, secret, &journal, &store, &registry).await?;
     let recorder = start_recorder(config, &journal, &store, &registry)?;
-    let alarms = start_alarms(config, &journal, &store, &registry)?;
+    let alarms = start_alarms(config, &journal, &store, None, &registry)?;
     all_taken(&recorder, &alarms, usize::from(journal.partitions())).await?;
     alarms.stop().await;
     let ends = ends_of(&journal);

@@ -50,4 +50,5 @@ mod system_alarms;
 mod telemetry;
 mod tls;
 mod told;
+mod transitions;
 mod wire;

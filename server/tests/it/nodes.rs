@@ -16,7 +16,7 @@ use super::postgres;
 use super::wire::Wire;
 
 /// More than partitions, so that each node has the alarms of some.
-const ROUTERS: i64 = 8;
+pub const ROUTERS: i64 = 8;
 
 /// An installation that several nodes serve.
 pub struct Installation {
@@ -26,12 +26,17 @@ pub struct Installation {
 
 impl Installation {
     pub async fn new() -> Self {
+        Self::with(&kafka()).await
+    }
+
+    /// Over a journal of the caller's.
+    pub async fn with(journal: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "5a".repeat(32)).unwrap();
-        let (journal, store) = (kafka(), postgres::shared().database().await);
+        let store = postgres::shared().database().await;
         let secret = format!("server.secret_file={}", secret.display());
-        let flags = ["--journal", &journal, "--store", &store, "--set", &secret];
+        let flags = ["--journal", journal, "--store", &store, "--set", &secret];
         Self { folder, flags: flags.map(str::to_owned).to_vec() }
     }
 
@@ -69,18 +74,18 @@ fn say(line: &str) {
 }
 
 /// A metric's value with exactly these labels; none where it is not told.
-async fn metric(baken: &Baken, named: &str) -> Option<f64> {
+pub async fn metric(baken: &Baken, named: &str) -> Option<f64> {
     let metrics = baken.client().text("/metrics").await.unwrap();
     let line = metrics.lines().find_map(|line| line.strip_prefix(named)).map(str::to_owned);
     line.and_then(|value| value.trim().parse().ok())
 }
 
-async fn owned(baken: &Baken, role: &str) -> f64 {
+pub async fn owned(baken: &Baken, role: &str) -> f64 {
     metric(baken, &format!("baken_partitions_owned{{role=\"{role}\"}}")).await.unwrap_or_default()
 }
 
 /// Routers of one tenant at locations of their own, with the alarm of the profile.
-async fn routers(baken: &Baken) -> Vec<Value> {
+pub async fn routers(baken: &Baken) -> Vec<Value> {
     let client = baken.client();
     let tenant = client.post("/tenants", &json!({ "name": "Acme" })).await.unwrap();
     let profiles = format!("/alarm-profiles?tenant={}", tenant["id"]);
@@ -99,14 +104,14 @@ async fn routers(baken: &Baken) -> Vec<Value> {
     routers
 }
 
-async fn publish(connections: &mut [Mqtt], at: i64, value: f64) {
+pub async fn publish(connections: &mut [Mqtt], at: i64, value: f64) {
     for mqtt in connections {
         mqtt.telemetry(&format!(r#"{{"ts":{at},"values":{{"t":{value}}}}}"#)).await;
     }
 }
 
 /// Waits until so many alarms are active; there is one of each router at most.
-async fn active(baken: &Baken, wanted: i64) -> Vec<Value> {
+pub async fn active(baken: &Baken, wanted: i64) -> Vec<Value> {
     until(&format!("{wanted} active alarms"), async || {
         let page = baken.client().get("/alarms?limit=100").await.unwrap();
         let items = page["items"].as_array().unwrap().clone();

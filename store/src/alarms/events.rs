@@ -117,7 +117,7 @@ pub struct EventRow {
     pub body: Value,
 }
 
-const COLUMNS: &str = "sequence, id, tenant, at, kind, location, device, alarm, document, \
+pub(super) const COLUMNS: &str = "sequence, id, tenant, at, kind, location, device, alarm, document, \
     severity, actor, actor_token, peer, body";
 
 impl AlarmStore {
@@ -243,7 +243,7 @@ fn bounds(query: &EventQuery) -> Bounds {
     bounds
 }
 
-fn event(row: &Row<'_>) -> Result<EventRow, SqlError> {
+pub(super) fn event(row: &Row<'_>) -> Result<EventRow, SqlError> {
     let tenant: i64 = row.get(2)?;
     Ok(EventRow {
         sequence: row.get(0)?,

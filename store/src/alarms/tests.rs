@@ -1,5 +1,6 @@
 mod limits;
 mod lists;
+mod published;
 mod told;
 mod upgrade;
 

@@ -21,6 +21,7 @@ use super::messages::{self, Handed, Interrupted, MessageRow, NewMessage, Report}
 use super::metrics::Meters;
 use super::notices::{self, Decisions};
 use super::profiles::{self, ProfileChange, ProfileVersion};
+use super::published::{self, PublishedPlace};
 use super::{AlarmStoreError, Claim, Commit, commit, events, followed, message_log};
 use crate::audit::NewEvent;
 use crate::sql::{Database, Session, SqlError, Transaction};
@@ -72,6 +73,16 @@ pub(super) enum Request {
         answer: Answer<bool>,
     },
     Forget(TimestampMs, usize, Answer<u64>),
+    BeginPublishing {
+        topic: String,
+        partitions: u16,
+        answer: Answer<()>,
+    },
+    Published {
+        topic: String,
+        places: Vec<PublishedPlace>,
+        answer: Answer<Vec<PartitionId>>,
+    },
     /// Another node may have added events, notices or messages.
     Told,
     Close,
@@ -204,12 +215,14 @@ impl Request {
             | Self::Followed(_, _, answer)
             | Self::Decide(_, answer)
             | Self::Handed(_, answer)
-            | Self::AddMessage { answer, .. } => refuse(answer),
+            | Self::AddMessage { answer, .. }
+            | Self::BeginPublishing { answer, .. } => refuse(answer),
             Self::ChangeProfile(_, answer) => refuse(answer),
             Self::TakeMessages { answer, .. } => refuse(answer),
             Self::Report(_, answer) | Self::UseLink { answer, .. } => refuse(answer),
             Self::RecoverMessages(_, answer) => refuse(answer),
             Self::Forget(_, _, answer) => refuse(answer),
+            Self::Published { answer, .. } => refuse(answer),
             Self::Told | Self::Close => {}
         }
     }
@@ -357,6 +370,12 @@ fn apply(savepoint: Transaction<'_>, request: Request, written: &mut Written) ->
         }
         Request::Forget(before, limit, answer) => {
             reply(savepoint, answer, |sql| message_log::forget(sql, before, limit))
+        }
+        Request::BeginPublishing { topic, partitions, answer } => {
+            reply(savepoint, answer, |sql| published::begin(sql, &topic, partitions))
+        }
+        Request::Published { topic, places, answer } => {
+            reply(savepoint, answer, |sql| published::set(sql, &topic, &places))
         }
         Request::Told | Request::Close => Box::new(|_| {}),
     }

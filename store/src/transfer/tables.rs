@@ -49,6 +49,7 @@ pub(super) const TABLES: &[Table] = &[
     Table { name: "messages", order: "sequence", counted: Some("sequence"), ..ALARMS },
     Table { name: "message_log", order: "sequence", counted: Some("sequence"), ..ALARMS },
     Table { name: "used_links", order: "id", ..ALARMS },
+    Table { name: "published", order: "topic, partition", ..ALARMS },
     Table {
         name: "lanes",
         order: "forwarder, partition",

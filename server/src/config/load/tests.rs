@@ -67,6 +67,27 @@ fn settings_that_need_one_another_are_told_together() {
 }
 
 #[test]
+fn a_topic_for_transitions_that_cannot_be_is_told_with_what_can() {
+    check(
+        "[alarms]\ntransitions_topic = 'alarms'\n",
+        &["`alarms.transitions_topic` is \"alarms\", but must be empty where `journal.url` names \
+           no journal in Kafka: one in a folder has no topics beside it"],
+    );
+    let kafka = "[journal]\nurl = 'kafka://a:9092/baken'\n[alarms]\n";
+    check(
+        &format!("{kafka}transitions_topic = 'baken'\n"),
+        &["`alarms.transitions_topic` is \"baken\", but must be another than the topic of the \
+           journal itself, which `journal.url` names"],
+    );
+    check(
+        &format!("{kafka}transitions_topic = 'alarms of all'\n"),
+        &["`alarms.transitions_topic`: journal option topic: \"alarms of all\" must be letters, \
+           digits, dots, hyphens and underscores"],
+    );
+    assert!(toml(&format!("{kafka}transitions_topic = 'baken-transitions'\n")).load().is_ok());
+}
+
+#[test]
 fn broken_toml_is_told_with_its_line() {
     let errors = toml("[mqtt]\nlisten = \n").load().unwrap_err().to_string();
     assert!(errors.starts_with("baken.toml, line 2: "), "{errors}");

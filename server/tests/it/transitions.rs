@@ -1,0 +1,457 @@
+//! Transitions published for others, read by a consumer that knows nothing of
+//! Baken, from real brokers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use schema::{LocationId, TenantId, home_partition_of, partition_of};
+use serde_json::{Value, json};
+
+use super::brokers::{Brokers, shared};
+use super::harness::{Baken, recent_ms, run, text, until};
+use super::mqtt::Mqtt;
+use super::nodes::{Installation, ROUTERS, active, metric, owned, publish, routers};
+use super::outside::kafka;
+
+const PARTITIONS: u16 = 3;
+
+/// What an alarm's transitions are among the events.
+const KINDS: &str = "alarm_raised,alarm_severity_changed,alarm_acknowledged,alarm_unacknowledged,\
+    alarm_cleared,alarm_shelved,alarm_unshelved,alarm_suppressed,alarm_commented,alarm_assigned";
+
+const PROFILE: &str = r#"
+    name = "Machines"
+    [[rules]]
+    key = "hot"
+    raise.critical = { when = { key = "t", operator = ">", value = 90 } }
+    raise.major = { when = { key = "t", operator = ">", value = 80 } }
+    clear = { when = { key = "t", operator = "<", value = 70 } }
+    [[rules]]
+    key = "slow"
+    raise.minor = { for = "12s", when = { key = "v", operator = ">", value = 1 } }
+    clear = { when = { key = "v", operator = "<", value = 0 } }
+"#;
+
+/// A record as a consumer gets it.
+#[derive(Clone, Debug)]
+struct Read {
+    partition: u16,
+    key: String,
+    headers: BTreeMap<String, String>,
+    value: Value,
+}
+
+impl Read {
+    fn sequence(&self) -> u64 {
+        self.headers["baken-sequence"].parse().unwrap()
+    }
+}
+
+/// The name of a topic that no other test has, and the setting that names it.
+fn topic() -> (String, String) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let topic = format!("transitions-{}-{number}", std::process::id());
+    let setting = format!("alarms.transitions_topic={topic}");
+    (topic, setting)
+}
+
+fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("group.id", "a-consumer");
+    config.set("enable.auto.commit", "false");
+    config
+}
+
+/// All that is in the topic, each partition in its order.
+fn read_all(brokers: &str, topic: &str) -> Vec<Read> {
+    let patience = Duration::from_secs(30);
+    let consumer: BaseConsumer = client(brokers).create().unwrap();
+    let mut assigned = TopicPartitionList::new();
+    let mut left = 0;
+    for partition in 0..i32::from(PARTITIONS) {
+        let (oldest, next) = consumer.fetch_watermarks(topic, partition, patience).unwrap();
+        left += next - oldest;
+        assigned.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&assigned).unwrap();
+    let mut records = Vec::new();
+    for _ in 0..left {
+        let message = consumer.poll(patience).expect("what is there is read in time").unwrap();
+        let headers = message.headers().unwrap().iter();
+        let value = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+        records.push(Read {
+            partition: u16::try_from(message.partition()).unwrap(),
+            key: value(message.key()),
+            headers: headers.map(|it| (it.key.to_owned(), value(it.value))).collect(),
+            value: serde_json::from_slice(message.payload().unwrap()).unwrap(),
+        });
+    }
+    records
+}
+
+async fn read(brokers: &str, topic: &str) -> Vec<Read> {
+    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+    tokio::task::spawn_blocking(move || read_all(&brokers, &topic)).await.unwrap()
+}
+
+/// What a consumer keeps that does as the documentation says, and how many it has
+/// dropped.
+fn consume(records: Vec<Read>) -> (Vec<Read>, usize) {
+    let mut last: BTreeMap<u16, u64> = BTreeMap::new();
+    let mut kept: BTreeMap<u64, Read> = BTreeMap::new();
+    let mut dropped = 0;
+    for record in records {
+        let sequence = record.sequence();
+        let last = last.entry(record.partition).or_insert(0);
+        if sequence <= *last {
+            assert_eq!(kept[&sequence].value, record.value, "twice is twice the same");
+            dropped += 1;
+            continue;
+        }
+        *last = sequence;
+        assert!(kept.insert(sequence, record).is_none(), "a sequence is of one partition");
+    }
+    (kept.into_values().collect(), dropped)
+}
+
+/// Every transition that the API shows, oldest first.
+async fn events(baken: &Baken) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    loop {
+        let after = all.last().map_or_else(String::new, |it| format!("&after={}", it["sequence"]));
+        let path = format!("/events?kind={KINDS}&order=asc&limit=1000{after}");
+        let page = baken.client().get(&path).await.unwrap();
+        let items = page["items"].as_array().unwrap();
+        all.extend(items.iter().cloned());
+        if items.len() < 1_000 {
+            return all;
+        }
+    }
+}
+
+fn partition(event: &Value) -> u16 {
+    let tenant = TenantId(event["tenant"].as_u64().unwrap());
+    match event["location"].as_u64() {
+        Some(location) => partition_of(tenant, LocationId(location), PARTITIONS).0,
+        None => home_partition_of(tenant, PARTITIONS).0,
+    }
+}
+
+/// Waits until a consumer has all transitions behind `began` that the API shows, in
+/// their order, each once, and nothing else; how many came twice.
+async fn told(baken: &Baken, brokers: &str, topic: &str, began: u64) -> (Vec<Value>, usize) {
+    until("all transitions are published", async || {
+        let mut events = events(baken).await;
+        events.retain(|event| event["sequence"].as_u64() > Some(began));
+        let (records, dropped) = consume(read(brokers, topic).await);
+        assert!(records.len() <= events.len() + 20, "more than ever happened");
+        if records.len() != events.len() {
+            return None;
+        }
+        for (record, event) in records.iter().zip(&events) {
+            let mut expected = event.clone();
+            expected["schema"] = json!(1);
+            assert_eq!(record.value, expected);
+            assert_eq!(record.partition, partition(event), "{event}");
+            assert_eq!(record.key, event["alarm"].as_str().unwrap());
+            let header = |name: &str| record.headers[name].clone();
+            assert_eq!(header("baken-id"), event["id"].as_str().unwrap());
+            assert_eq!(header("baken-tenant"), event["tenant"].to_string());
+            assert_eq!(header("baken-sequence"), event["sequence"].to_string());
+            assert_eq!(header("baken-schema"), "1");
+        }
+        Some((events, dropped))
+    })
+    .await
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["kind"].as_str().unwrap()).collect()
+}
+
+/// A router with the profile; it is connected.
+async fn site(baken: &Baken) -> (Value, Mqtt) {
+    let router = baken.router().await;
+    let profiles = format!("/alarm-profiles?tenant={}", router["tenant"]);
+    let profile = PROFILE.to_owned();
+    baken.client().post_text(&profiles, "application/toml", profile).await.unwrap();
+    let token = router["token"].as_str().unwrap();
+    let mqtt = Mqtt::connect(baken.run.mqtt.as_deref().unwrap(), token).await;
+    (router, mqtt)
+}
+
+async fn alarm(baken: &Baken, holds: impl Fn(&Value) -> bool) -> Value {
+    until("the alarm", async || {
+        let page = baken.client().get("/alarms").await.unwrap();
+        page["items"].as_array().unwrap().iter().find(|alarm| holds(alarm)).cloned()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_transition_is_published_once_in_the_order_in_which_it_happened() {
+    let (installation, (topic, setting)) = (Installation::new().await, topic());
+    let baken = installation.node("one", &["--set", &setting]).await;
+    let (_, mut mqtt) = site(&baken).await;
+    let ts = recent_ms();
+    let mut at = 0;
+    let mut say = async |value: f64| {
+        at += 1_000;
+        mqtt.telemetry(&format!(r#"{{"ts":{},"values":{{"t":{value}}}}}"#, ts + at)).await;
+    };
+    say(85.0).await;
+    say(86.0).await;
+    say(95.0).await;
+    let hot = alarm(&baken, |it| it["severity"] == "critical").await;
+    let actions = format!("/alarms/{}/actions", hot["id"].as_str().unwrap());
+    for action in [
+        json!({ "action": "acknowledge" }),
+        json!({ "action": "comment", "text": "Op de fiets" }),
+        json!({ "action": "assign", "to": "eva" }),
+    ] {
+        baken.client().post(&actions, &action).await.unwrap();
+    }
+    say(60.0).await;
+    alarm(&baken, |it| it["active"] == json!(false)).await;
+    let (all, dropped) = told(&baken, &shared().addresses, &topic, 0).await;
+    assert_eq!(dropped, 0);
+    let own: Vec<Value> = all.into_iter().filter(|event| event["body"]["rule"] == "hot").collect();
+    assert_eq!(
+        kinds(&own),
+        [
+            "alarm_raised",
+            "alarm_severity_changed",
+            "alarm_acknowledged",
+            "alarm_commented",
+            "alarm_assigned",
+            "alarm_cleared"
+        ],
+        "that it was true again is no transition of its own"
+    );
+    let published = metric(&baken, "baken_transitions_published_total").await;
+    assert!(published >= Some(6.0), "{published:?}");
+    until("nothing waits", async || {
+        let behind = metric(&baken, "baken_transitions_behind").await;
+        let oldest = metric(&baken, "baken_transitions_oldest_unpublished_seconds").await;
+        (behind == Some(0.0) && oldest == Some(0.0)).then_some(())
+    })
+    .await;
+
+    // A stop and a start publish nothing twice and leave nothing out.
+    let (status, log) = baken.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+    assert!(!log.contains(" ERROR "), "{log}");
+    let baken = installation.node("one", &["--set", &setting]).await;
+    alarm(&baken, |it| it["active"] == json!(false)).await;
+    let (_, dropped) = told(&baken, &shared().addresses, &topic, 0).await;
+    assert_eq!(dropped, 0);
+    baken.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_begins_with_what_happens_once_it_is_named() {
+    let (installation, (topic, setting)) = (Installation::new().await, topic());
+    let baken = installation.node("one", &[]).await;
+    let (router, mut mqtt) = site(&baken).await;
+    let ts = recent_ms();
+    mqtt.telemetry(&format!(r#"{{"ts":{ts},"values":{{"t":85}}}}"#)).await;
+    alarm(&baken, |it| it["active"] == json!(true)).await;
+    assert_eq!(metric(&baken, "baken_transitions_published_total").await, None);
+    baken.stop().await;
+
+    let baken = installation.node("one", &["--set", &setting]).await;
+    let token = router["token"].as_str().unwrap();
+    let mut mqtt = Mqtt::connect(baken.run.mqtt.as_deref().unwrap(), token).await;
+    mqtt.telemetry(&format!(r#"{{"ts":{},"values":{{"t":60}}}}"#, ts + 1_000)).await;
+    alarm(&baken, |it| it["active"] == json!(false)).await;
+    let all = events(&baken).await;
+    let raised = all.iter().find(|event| event["kind"] == "alarm_raised").unwrap();
+    let first = until("what comes", async || {
+        read(&shared().addresses, &topic).await.into_iter().min_by_key(Read::sequence)
+    })
+    .await;
+    assert!(Some(first.sequence()) > raised["sequence"].as_u64());
+    let (all, dropped) = told(&baken, &shared().addresses, &topic, first.sequence() - 1).await;
+    assert_eq!(dropped, 0);
+    assert!(kinds(&all).contains(&"alarm_cleared"), "{all:#?}");
+    baken.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_killed_leaves_nothing_out_and_nothing_that_a_consumer_counts_twice() {
+    let (installation, (topic, setting)) = (Installation::new().await, topic());
+    let roles = ["--set", setting.as_str(), "--roles", "recorder,alarms,api"];
+    let one = installation.node("one", &["--set", &setting]).await;
+    let mut two = installation.node("two", &roles).await;
+    let routers = routers(&one).await;
+    let mut connections = Vec::new();
+    for router in &routers {
+        let token = router["token"].as_str().unwrap();
+        connections.push(Mqtt::connect(one.run.mqtt.as_deref().unwrap(), token).await);
+    }
+    let ts = recent_ms();
+    let mut round = 0;
+    // Each round raises an alarm of each router, or clears it.
+    let mut load = async |rounds: i64| {
+        for _ in 0..rounds {
+            let value = if round % 2 == 0 { 91.5 } else { 60.5 };
+            publish(&mut connections, ts + round * 1_000, value).await;
+            round += 1;
+        }
+    };
+    for _ in 0..2 {
+        until("both have partitions", async || {
+            (owned(&one, "alarms").await >= 1.0 && owned(&two, "alarms").await >= 1.0).then_some(())
+        })
+        .await;
+        load(40).await;
+        // In the midst of what came of it.
+        two.kill().await;
+        load(40).await;
+        two = installation.node("two", &roles).await;
+    }
+    load(1).await;
+    active(&one, ROUTERS).await;
+    let (all, dropped) = told(&one, &shared().addresses, &topic, 0).await;
+    let changes = kinds(&all).into_iter().filter(|kind| *kind != "alarm_raised").count();
+    say(&format!("{} transitions, {changes} of them no raises, {dropped} came twice", all.len()));
+    assert!(all.len() as i64 >= 161 * ROUTERS, "{}", all.len());
+    // The metric tells each node's own, so the second one has some too.
+    let (status, log) = two.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+    let (status, log) = one.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+}
+
+#[allow(clippy::print_stdout, reason = "the figures that the documentation is written from")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+async fn make_topic(topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> = client(&shared().addresses).create().unwrap();
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (name, value) in settings {
+        new = new.set(name, value);
+    }
+    let made = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_another_shape_is_refused_by_name() {
+    for (partitions, settings, told) in [
+        (5, vec![], "has partitions 5 and must have 3"),
+        (3, vec![("retention.ms", "60000")], "has retention.ms 60000 and must have 604800000"),
+        (3, vec![("cleanup.policy", "compact")], "has cleanup.policy compact and must have delete"),
+    ] {
+        let ((topic, setting), folder) = (topic(), tempfile::tempdir().unwrap());
+        make_topic(&topic, partitions, &settings).await;
+        let (data, journal) = (folder.path().to_str().unwrap(), kafka());
+        let listen = ["--mqtt-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"];
+        let flags = ["serve", "--data", data, "--journal", &journal, "--set", &setting];
+        let output = run(&[&flags[..], &listen[..]].concat()).await;
+        assert!(!output.status.success());
+        let log = text(&output.stderr);
+        assert!(log.contains(&format!("topic {topic} {told}")), "{log}");
+        assert!(log.contains("alarms.transitions_topic"), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_in_which_others_write_keeps_no_alarm_from_being_raised() {
+    let (topic, setting) = topic();
+    make_topic(&topic, i32::from(PARTITIONS), &[]).await;
+    let producer: BaseProducer = client(&shared().addresses).create().unwrap();
+    for partition in 0..i32::from(PARTITIONS) {
+        let record: BaseRecord<'_, [u8], str> = BaseRecord::to(&topic).payload("hello");
+        producer.send(record.partition(partition)).unwrap();
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let baken =
+        Baken::start_in(folder.path(), &["--journal", &kafka(), "--set", &setting]).await;
+    let (_, mut mqtt) = site(&baken).await;
+    mqtt.telemetry(&format!(r#"{{"ts":{},"values":{{"t":85}}}}"#, recent_ms())).await;
+    alarm(&baken, |it| it["active"] == json!(true)).await;
+    until("it is told how much waits", async || {
+        let behind = metric(&baken, "baken_transitions_behind").await;
+        (behind >= Some(1.0)).then_some(())
+    })
+    .await;
+    let (status, log) = baken.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+    let told = format!("topic {topic} ends in partition 0 at offset 0 with a record that is no");
+    assert!(log.contains(&told), "{log}");
+    let len = read_lengths(&topic);
+    assert_eq!(len, 3, "nothing was published behind it");
+}
+
+/// How many records a topic has.
+fn read_lengths(topic: &str) -> i64 {
+    let consumer: BaseConsumer = client(&shared().addresses).create().unwrap();
+    let held = (0..i32::from(PARTITIONS))
+        .map(|it| consumer.fetch_watermarks(topic, it, Duration::from_secs(30)).unwrap());
+    held.map(|(oldest, next)| next - oldest).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_brokers_are_away_alarms_go_on_and_what_waited_is_published_then() {
+    let brokers = tokio::task::spawn_blocking(|| Brokers::start(1)).await.unwrap();
+    let options = brokers.options();
+    let journal = format!(
+        "kafka://{}/{}?partitions={PARTITIONS}&replication_factor=1&min_insync_replicas=1",
+        options.brokers, options.topic
+    );
+    let (topic, setting) = topic();
+    let installation = Installation::with(&journal).await;
+    let baken = installation.node("one", &["--set", &setting]).await;
+    let (_, mut mqtt) = site(&baken).await;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ts = i64::try_from(since_1970.as_millis()).unwrap();
+    mqtt.telemetry(&format!(r#"{{"ts":{ts},"values":{{"t":85,"v":5}}}}"#)).await;
+    alarm(&baken, |it| it["rule"] == "hot").await;
+    told(&baken, &brokers.addresses, &topic, 0).await;
+    let brokers = tokio::task::spawn_blocking(move || {
+        brokers.kill(1);
+        brokers
+    });
+    let brokers = brokers.await.unwrap();
+    // Its time comes while no broker answers.
+    let slow = alarm(&baken, |it| it["rule"] == "slow").await;
+    assert_eq!(slow["active"], json!(true), "{slow}");
+    until("it is told that it waits", async || {
+        let behind = metric(&baken, "baken_transitions_behind").await;
+        let oldest = metric(&baken, "baken_transitions_oldest_unpublished_seconds").await;
+        (behind >= Some(1.0) && oldest > Some(1.0)).then_some(())
+    })
+    .await;
+    let brokers = tokio::task::spawn_blocking(move || {
+        brokers.restart(1);
+        brokers
+    });
+    let brokers = brokers.await.unwrap();
+    let (all, dropped) = told(&baken, &brokers.addresses, &topic, 0).await;
+    assert!(all.iter().any(|event| event["body"]["rule"] == "slow"), "{all:#?}");
+    assert_eq!(dropped, 0);
+    mqtt.telemetry(&format!(r#"{{"ts":{},"values":{{"t":60,"v":-1}}}}"#, ts + 60_000)).await;
+    alarm(&baken, |it| it["rule"] == "slow" && it["active"] == json!(false)).await;
+    let (_, dropped) = told(&baken, &brokers.addresses, &topic, 0).await;
+    assert_eq!(dropped, 0);
+    until("nothing waits", async || {
+        let behind = metric(&baken, "baken_transitions_behind").await;
+        (behind == Some(0.0)).then_some(())
+    })
+    .await;
+    let (status, log) = baken.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+    tokio::task::spawn_blocking(move || drop(brokers)).await.unwrap();
+}

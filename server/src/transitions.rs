@@ -73,6 +73,7 @@ mod tests {
     use schema::{AlarmId, DeviceId, LocationId, Provenance, Severity, TenantId};
     use schema::{TimestampMs, TransitionId};
     use serde_json::Value;
+    use store::alarms::EVENT_KINDS;
 
     use super::*;
 
@@ -109,17 +110,45 @@ mod tests {
                 r#"{"schema":1,"sequence":7,"id":"00000000000000000000000000000001","tenant":2,"#,
                 r#""at":50,"kind":"alarm_raised","location":3,"device":4,"#,
                 r#""alarm":"00000000000000000000000000000005","severity":"major","#,
-                r#""body":{"rule":"hot","profile":6,"description":"Hot","received_at":51,"#,
+                r#""body":{"description":"Hot","profile":6,"received_at":51,"rule":"hot","#,
                 r#""values":{"t":91.5}}}"#,
             )
         );
     }
 
     #[test]
+    fn the_schema_that_is_documented_knows_all_fields_and_kinds() {
+        let schema = include_str!("../../docs/reference/transition.schema.json");
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        let mut event = raised("Hot");
+        event.actor = Some("eva".to_owned());
+        event.provenance = Provenance { token: Some(1), from: Some("::1".to_owned()) };
+        for most_bytes in [10_000, 0] {
+            let shown: Value = serde_json::from_slice(&render(&event, most_bytes)).unwrap();
+            for (shown, schema) in
+                [(&shown, &schema), (&shown["body"], &schema["properties"]["body"])]
+            {
+                for name in shown.as_object().unwrap().keys() {
+                    assert!(schema["properties"][name].is_object(), "{name}");
+                }
+                for name in schema["required"].as_array().unwrap() {
+                    assert!(shown.get(name.as_str().unwrap()).is_some(), "{name}");
+                }
+            }
+        }
+        let kinds = schema["properties"]["kind"]["enum"].as_array().unwrap().iter();
+        let of_alarms = EVENT_KINDS.iter().filter(|kind| kind.starts_with("alarm_"));
+        assert!(kinds.map(|kind| kind.as_str().unwrap()).eq(of_alarms.copied()));
+    }
+
+    #[test]
     fn what_is_too_large_for_kafka_comes_without_its_values() {
         let long = render(&raised(&"x".repeat(10_000)), 1_000);
         let shown: Value = serde_json::from_slice(&long).unwrap();
-        assert_eq!((&shown["id"], &shown["body"]["rule"]), (&json!(TransitionId(1).to_string()), &json!("hot")));
+        assert_eq!(
+            (&shown["id"], &shown["body"]["rule"]),
+            (&json!(TransitionId(1).to_string()), &json!("hot"))
+        );
         assert_eq!(shown["body"]["description"], Value::Null);
         assert!(shown["body"]["omitted_bytes"].as_u64() > Some(10_000), "{shown}");
     }

@@ -189,6 +189,14 @@ impl Lanes {
         leaving.map(|(partition, lane)| (*partition, lane.epoch)).collect()
     }
 
+    /// Those that are another node's, as the store says.
+    pub fn lost(&self, epochs: &[(PartitionId, u64)]) -> Vec<PartitionId> {
+        let is_lost = |(partition, epoch): &&(PartitionId, u64)| {
+            self.lanes.get(partition).is_some_and(|lane| lane.epoch != *epoch)
+        };
+        epochs.iter().filter(is_lost).map(|(partition, _)| *partition).collect()
+    }
+
     /// Divides what was read behind `from`: all transitions up to `end`. What is
     /// given away was `looked_for` where it was known before the reading began.
     pub fn divide(

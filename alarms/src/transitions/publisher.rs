@@ -89,7 +89,7 @@ enum Done {
         from: u64,
         latest: u64,
         leaving: Vec<(PartitionId, u64)>,
-        rows: Result<Vec<EventRow>, AlarmStoreError>,
+        page: Result<Page, AlarmStoreError>,
     },
     Sent {
         partition: PartitionId,
@@ -103,6 +103,13 @@ enum Done {
         others: Result<Vec<PartitionId>, AlarmStoreError>,
     },
     Counted(Result<Vec<EventRow>, AlarmStoreError>),
+}
+
+#[derive(Debug)]
+struct Page {
+    rows: Vec<EventRow>,
+    /// Who had which partition after that; not asked where there are no rows.
+    epochs: Vec<(PartitionId, u64)>,
 }
 
 /// All up to `target` is to be published; the oldest of it has waited since `since`.
@@ -293,8 +300,8 @@ impl Publisher {
         self.read_at = now + LOOK_PAUSE;
         let (store, leaving) = (self.store.clone(), self.lanes.leaving());
         self.jobs.spawn(async move {
-            let rows = store.transitions_after(from, PAGE).await;
-            Done::Read { from, latest, leaving, rows }
+            let page = page(&store, from).await;
+            Done::Read { from, latest, leaving, page }
         });
     }
 
@@ -325,9 +332,8 @@ impl Publisher {
         let Some(from) = self.lanes.least() else { return };
         self.is_counting = true;
         let store = self.store.clone();
-        self.jobs.spawn(async move {
-            Done::Counted(store.transitions_after(from, MOST_COUNTED).await)
-        });
+        self.jobs
+            .spawn(async move { Done::Counted(store.transitions_after(from, MOST_COUNTED).await) });
     }
 
     async fn take(&mut self, done: Done) {
@@ -338,9 +344,9 @@ impl Publisher {
                 self.open_at = now + RETRY;
                 self.take_found(found);
             }
-            Done::Read { from, latest, leaving, rows } => {
+            Done::Read { from, latest, leaving, page } => {
                 self.is_reading = false;
-                self.take_read(from, latest, &leaving, rows);
+                self.take_read(from, latest, &leaving, page).await;
             }
             Done::Sent { partition, epoch, then, count, outcome } => {
                 self.sending.remove(&partition);
@@ -391,20 +397,24 @@ impl Publisher {
         }
     }
 
-    fn take_read(
+    async fn take_read(
         &mut self,
         from: u64,
         latest: u64,
         leaving: &[(PartitionId, u64)],
-        rows: Result<Vec<EventRow>, AlarmStoreError>,
+        page: Result<Page, AlarmStoreError>,
     ) {
-        let rows = match rows {
-            Ok(rows) => rows,
+        let Page { rows, epochs } = match page {
+            Ok(page) => page,
             Err(error) => {
                 self.read_at = Instant::now() + RETRY;
                 return self.again(&error, "transitions cannot be read");
             }
         };
+        // A node that stood still for a while does not know it otherwise.
+        for partition in self.lanes.lost(&epochs) {
+            self.let_go_to_another(partition).await;
+        }
         let last = rows.last().map_or(from, |row| row.sequence);
         let is_all = rows.len() < PAGE;
         let end = if is_all { last.max(latest) } else { last };
@@ -449,8 +459,7 @@ impl Publisher {
         };
         for PublishedPlace { partition, epoch, published } in places {
             if others.contains(partition) {
-                tracing::warn!(%partition, "another node publishes the transitions of a partition");
-                self.let_go(*partition).await;
+                self.let_go_to_another(*partition).await;
             } else {
                 self.lanes.note_stored(*partition, *epoch, *published);
             }
@@ -478,6 +487,11 @@ impl Publisher {
         for partition in done {
             self.let_go(partition).await;
         }
+    }
+
+    async fn let_go_to_another(&mut self, partition: PartitionId) {
+        tracing::warn!(%partition, "another node publishes the transitions of a partition");
+        self.let_go(partition).await;
     }
 
     /// Publishes nothing of the partition any more. What is on its way may get
@@ -509,6 +523,12 @@ impl Publisher {
         self.lanes.reopen_all();
         self.open_at = Instant::now() + RETRY;
     }
+}
+
+async fn page(store: &AlarmStore, from: u64) -> Result<Page, AlarmStoreError> {
+    let rows = store.transitions_after(from, PAGE).await?;
+    let epochs = if rows.is_empty() { Vec::new() } else { store.epochs().await? };
+    Ok(Page { rows, epochs })
 }
 
 fn message(transition: &EventRow, value: Vec<u8>) -> OutletMessage {

@@ -43,6 +43,13 @@ const POLL: Duration = Duration::from_millis(50);
 /// Bytes of all partitions that wait for the brokers at most, about.
 const QUEUE_BYTES: usize = 32 << 20;
 
+/// The largest message; a topic whose limit nobody has changed takes it, and so do
+/// consumers.
+const MAX_MESSAGE_BYTES: usize = 1_000_000;
+
+/// Key, headers and what Kafka puts around a message.
+const AROUND_VALUE_BYTES: usize = 2_048;
+
 /// What is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutletMessage {
@@ -131,7 +138,8 @@ impl Outlet {
         let options = KafkaOptions {
             topic: topic.to_owned(),
             retention_ms,
-            queue_bytes: QUEUE_BYTES.max(journal.max_record_bytes),
+            max_record_bytes: MAX_MESSAGE_BYTES,
+            queue_bytes: QUEUE_BYTES,
             ..journal.clone()
         };
         options.check()?;
@@ -156,7 +164,7 @@ impl Outlet {
     /// The largest value that the topic takes.
     #[must_use]
     pub fn max_value_bytes(&self) -> usize {
-        self.inner.options.max_record_bytes
+        self.inner.options.max_record_bytes - AROUND_VALUE_BYTES
     }
 
     /// Publishes messages of one partition in their order, behind all that this
@@ -290,7 +298,8 @@ impl Inner {
                 Ok((oldest, next)) if oldest >= next => Ok(None),
                 Ok((_, next)) => {
                     let last = u64::try_from(next - 1).unwrap_or(0);
-                    let assigned = client.incremental_assign(&feed::place(topic, partition.0, last));
+                    let assigned =
+                        client.incremental_assign(&feed::place(topic, partition.0, last));
                     if assigned.is_ok() {
                         waited_for += 1;
                         continue;
@@ -318,8 +327,5 @@ fn last_message(message: &BorrowedMessage<'_>) -> LastMessage {
         Some((header.key.to_owned(), value.to_owned()))
     };
     let headers = message.headers().into_iter().flat_map(|headers| headers.iter().filter_map(text));
-    LastMessage {
-        offset: u64::try_from(message.offset()).unwrap_or(0),
-        headers: headers.collect(),
-    }
+    LastMessage { offset: u64::try_from(message.offset()).unwrap_or(0), headers: headers.collect() }
 }

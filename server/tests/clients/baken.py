@@ -55,10 +55,16 @@ class Baken:
         assert code == 0, (self.folder / "server.txt").read_text()
 
     def call(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        return self._ask(method, path, data, "application/json")
+
+    def post_text(self, path, media, text):
+        return self._ask("POST", path, text.encode(), media)
+
+    def _ask(self, method, path, data, media):
         request = urllib.request.Request(
-            f"{self.url}/api/v1{path}", method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"})
+            f"{self.url}/api/v1{path}", method=method, data=data,
+            headers={"Authorization": f"Bearer {self.token}", "Content-Type": media})
         try:
             with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
                 text = answer.read()

@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rustix::process::Signal;
 use schema::{LocationId, TenantId, home_partition_of, partition_of};
 use serde_json::{Value, json};
 
@@ -35,6 +36,7 @@ const PROFILE: &str = r#"
     clear = { when = { key = "t", operator = "<", value = 70 } }
     [[rules]]
     key = "slow"
+    gap_breaks_duration = false
     raise.minor = { for = "12s", when = { key = "v", operator = ">", value = 1 } }
     clear = { when = { key = "v", operator = "<", value = 0 } }
 "#;
@@ -331,6 +333,49 @@ async fn a_node_that_is_killed_leaves_nothing_out_and_nothing_that_a_consumer_co
     assert!(status.success(), "{status}:\n{log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stood_still_publishes_nothing_that_a_consumer_counts_twice() {
+    let (installation, (topic, setting)) = (Installation::new().await, topic());
+    let roles = ["--set", setting.as_str(), "--roles", "recorder,alarms,api"];
+    let one = installation.node("one", &["--set", &setting]).await;
+    let two = installation.node("two", &roles).await;
+    let routers = routers(&one).await;
+    let mut connections = Vec::new();
+    for router in &routers {
+        let token = router["token"].as_str().unwrap();
+        connections.push(Mqtt::connect(one.run.mqtt.as_deref().unwrap(), token).await);
+    }
+    until("both have partitions", async || {
+        (owned(&one, "alarms").await >= 1.0 && owned(&two, "alarms").await >= 1.0).then_some(())
+    })
+    .await;
+    let ts = recent_ms();
+    for round in 0..40 {
+        let value = if round % 2 == 0 { 91.5 } else { 60.5 };
+        publish(&mut connections, ts + round * 1_000, value).await;
+        if round == 20 {
+            two.signal(Signal::STOP);
+        }
+    }
+    until("it is taken for dead", async || (owned(&one, "alarms").await == 3.0).then_some(()))
+        .await;
+    told(&one, &shared().addresses, &topic, 0).await;
+    two.signal(Signal::CONT);
+    for round in 40..61 {
+        let value = if round % 2 == 0 { 91.5 } else { 60.5 };
+        publish(&mut connections, ts + round * 1_000, value).await;
+    }
+    active(&one, ROUTERS).await;
+    until("it has partitions again", async || (owned(&two, "alarms").await >= 1.0).then_some(()))
+        .await;
+    let (all, dropped) = told(&one, &shared().addresses, &topic, 0).await;
+    say(&format!("{} transitions beside a node that stood still, {dropped} came twice", all.len()));
+    let (status, log) = two.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+    let (status, log) = one.stop().await;
+    assert!(status.success(), "{status}:\n{log}");
+}
+
 #[allow(clippy::print_stdout, reason = "the figures that the documentation is written from")]
 fn say(line: &str) {
     println!("{line}");
@@ -377,8 +422,7 @@ async fn a_topic_in_which_others_write_keeps_no_alarm_from_being_raised() {
     }
     producer.flush(Duration::from_secs(30)).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let baken =
-        Baken::start_in(folder.path(), &["--journal", &kafka(), "--set", &setting]).await;
+    let baken = Baken::start_in(folder.path(), &["--journal", &kafka(), "--set", &setting]).await;
     let (_, mut mqtt) = site(&baken).await;
     mqtt.telemetry(&format!(r#"{{"ts":{},"values":{{"t":85}}}}"#, recent_ms())).await;
     alarm(&baken, |it| it["active"] == json!(true)).await;

@@ -105,6 +105,18 @@ impl AlarmStore {
         .await
     }
 
+    /// The epoch of each partition's owner; see [`super::Claim::epoch`].
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn epochs(&self) -> Result<Vec<(PartitionId, u64)>, AlarmStoreError> {
+        self.read(|sql| {
+            let mut statement = sql.prepare_cached("SELECT partition, epoch FROM partitions")?;
+            Ok(statement.query_map([], |row| Ok((PartitionId(row.get(0)?), row.get(1)?)))?)
+        })
+        .await
+    }
+
     /// The transition with this sequence, if there is one.
     ///
     /// # Errors

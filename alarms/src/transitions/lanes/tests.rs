@@ -126,6 +126,12 @@ fn answers_for_a_former_owner_change_nothing() {
 }
 
 #[test]
+fn one_that_another_has_claimed_is_known() {
+    let (lanes, one, two) = two();
+    assert_eq!(lanes.lost(&[(one, 1), (two, 2), (PartitionId(PARTITIONS), 9)]), [two]);
+}
+
+#[test]
 fn one_that_is_given_away_is_looked_for_once_more() {
     let (mut lanes, one, _) = two();
     lanes.divide(0, Vec::new(), 9, &[]);

@@ -45,7 +45,8 @@ async fn a_topic_begins_with_what_comes_and_is_noted_by_the_owner_only(place: Pl
     };
     let others = store.set_published(TOPIC, vec![to(claim.epoch, last)]).await.unwrap();
     assert_eq!(others, []);
-    store.claim(PartitionId(0)).await.unwrap();
+    let next = store.claim(PartitionId(0)).await.unwrap();
+    assert_eq!(store.epochs().await.unwrap(), [(PartitionId(0), next.epoch)]);
     let others = store.set_published(TOPIC, vec![to(claim.epoch, last + 1)]).await.unwrap();
     assert_eq!(others, [PartitionId(0)], "a former owner notes nothing");
     let known = store.published(TOPIC).await.unwrap();

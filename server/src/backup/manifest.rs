@@ -153,10 +153,11 @@ fn is_below(path: &str) -> bool {
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
+/// A folder that may be a backup: its name, and its list where it has one.
+pub(crate) type Entry = (String, Result<Manifest, BackupError>);
+
 /// What stands in a folder of backups, in order of names.
-pub(crate) fn list(
-    folder: &Path,
-) -> Result<Vec<(String, Result<Manifest, BackupError>)>, BackupError> {
+pub(crate) fn list(folder: &Path) -> Result<Vec<Entry>, BackupError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

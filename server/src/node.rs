@@ -38,7 +38,7 @@ use crate::folder::{DataFolder, RunFile};
 use crate::health::{Health, HealthLimits, Phase};
 use crate::host;
 use crate::notifications::{self, Telling, link_key, webhook_options};
-use crate::secret::{Secret, first_line, generate_token};
+use crate::secret::{Secret, generate_token, optional_line};
 use crate::standing::Standings;
 use crate::upkeep::Upkeep;
 
@@ -363,10 +363,7 @@ pub(crate) async fn open_journal(
     registry: &Registry,
 ) -> anyhow::Result<Journal> {
     if config.url.is_set() {
-        let password = match &config.password_file {
-            file if file.as_os_str().is_empty() => String::new(),
-            file => first_line("journal.password_file", file)?,
-        };
+        let password = optional_line("journal.password_file", &config.password_file)?;
         let opened = Journal::open_kafka(config.kafka_options(&password)?, registry).await;
         return opened.context("cannot open the journal in Kafka");
     }
@@ -385,10 +382,7 @@ pub(crate) async fn open_store(
 ) -> anyhow::Result<Store> {
     let registry = registry.clone();
     if config.store.url.is_set() {
-        let password = match &config.store.password_file {
-            file if file.as_os_str().is_empty() => String::new(),
-            file => first_line("store.password_file", file)?,
-        };
+        let password = optional_line("store.password_file", &config.store.password_file)?;
         let postgres = config.store.postgres_options(&password)?;
         let history = config.history.postgres_options();
         let patience = Duration::from_millis(config.store.start_patience_ms.into());

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-pub(crate) use file::first_line;
+pub(crate) use file::{first_line, optional_line};
 pub use sealing::{UnsealError, webhook_context};
 
 /// Length of the installation's secret.

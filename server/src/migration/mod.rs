@@ -24,7 +24,7 @@ use crate::command::complain;
 use crate::config::{Config, JournalConfig, StoreConfig};
 use crate::folder::{DataFolder, MigratedFile};
 use crate::node::{DIRECTORY_FILE, JOURNAL_DIR, STORE_DIR, open_journal, open_store};
-use crate::secret::first_line;
+use crate::secret::optional_line;
 
 /// How often it is said how far the copy is.
 const TELL_EVERY: Duration = Duration::from_secs(2);
@@ -143,10 +143,7 @@ fn options(
     partitions: u16,
     ends: Vec<Position>,
 ) -> anyhow::Result<TransferOptions> {
-    let password = match &config.store.password_file {
-        file if file.as_os_str().is_empty() => String::new(),
-        file => first_line("store.password_file", file)?,
-    };
+    let password = optional_line("store.password_file", &config.store.password_file)?;
     Ok(TransferOptions {
         dir: folder.join(STORE_DIR),
         partitions,
@@ -167,10 +164,7 @@ async fn check_new_journal(config: &Config, partitions: u16) -> anyhow::Result<(
     if !config.journal.url.is_set() {
         return Ok(());
     }
-    let password = match &config.journal.password_file {
-        file if file.as_os_str().is_empty() => String::new(),
-        file => first_line("journal.password_file", file)?,
-    };
+    let password = optional_line("journal.password_file", &config.journal.password_file)?;
     let asked = config.journal.kafka_options(&password)?.partitions;
     anyhow::ensure!(
         asked == partitions,

@@ -13,3 +13,11 @@ pub(crate) fn first_line(setting: &str, path: &Path) -> anyhow::Result<String> {
     ensure!(!first.is_empty(), "`{setting}`: {} is empty", path.display());
     Ok(first.to_owned())
 }
+
+/// As [`first_line`]; empty where no file is named.
+pub(crate) fn optional_line(setting: &str, path: &Path) -> anyhow::Result<String> {
+    if path.as_os_str().is_empty() {
+        return Ok(String::new());
+    }
+    first_line(setting, path)
+}

@@ -111,7 +111,7 @@ pub async fn publish(connections: &mut [Mqtt], at: i64, value: f64) {
 }
 
 /// Waits until so many alarms are active; there is one of each router at most.
-pub async fn active(baken: &Baken, wanted: i64) -> Vec<Value> {
+async fn active(baken: &Baken, wanted: i64) -> Vec<Value> {
     until(&format!("{wanted} active alarms"), async || {
         let page = baken.client().get("/alarms?limit=100").await.unwrap();
         let items = page["items"].as_array().unwrap().clone();

@@ -150,12 +150,12 @@ async fn list(State(state): State<AppState>, access: Access) -> ApiResult<Json<S
         None => Vec::new(),
     };
     let is_running = |name: &str| running.as_ref().is_some_and(|running| running.name == name);
-    let items = found.into_iter().filter(|(name, _)| !is_running(name)).map(|(name, read)| {
-        let (contents, problem) = match read {
+    let items = found.into_iter().filter(|found| !is_running(&found.name)).map(|found| {
+        let (contents, problem) = match found.manifest {
             Ok(manifest) => (Some(ContentsShown::of(manifest)), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        BackupShown { name, problem, contents }
+        BackupShown { name: found.name, problem, contents }
     });
     Ok(Json(Shown {
         items: items.collect(),

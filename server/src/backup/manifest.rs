@@ -153,11 +153,16 @@ fn is_below(path: &str) -> bool {
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// A folder that may be a backup: its name, and its list where it has one.
-pub(crate) type Entry = (String, Result<Manifest, BackupError>);
+/// What stands in a folder of backups.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub name: String,
+    /// Or why it is no backup.
+    pub manifest: Result<Manifest, BackupError>,
+}
 
-/// What stands in a folder of backups, in order of names.
-pub(crate) fn list(folder: &Path) -> Result<Vec<Entry>, BackupError> {
+/// All that stands in a folder of backups, in order of names.
+pub(crate) fn list(folder: &Path) -> Result<Vec<Found>, BackupError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -168,17 +173,17 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<Entry>, BackupError> {
         let path: PathBuf = entry.map_err(io_error("list", folder))?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         if path.is_dir() && !name.starts_with('.') && name != "lost+found" {
-            found.push((name.to_owned(), Manifest::read(&path)));
+            found.push(Found { name: name.to_owned(), manifest: Manifest::read(&path) });
         }
     }
-    found.sort_by(|one, other| one.0.cmp(&other.0));
+    found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }
 
 /// The newest finished backup of a folder of backups.
 pub(super) fn newest(folder: &Path) -> Option<(PathBuf, Manifest)> {
-    let finished =
-        list(folder).ok()?.into_iter().filter_map(|(name, read)| Some((name, read.ok()?)));
+    let all = list(folder).ok()?.into_iter();
+    let finished = all.filter_map(|found| Some((found.name, found.manifest.ok()?)));
     let (name, manifest) = finished.max_by_key(|(_, manifest)| manifest.finished_at)?;
     Some((folder.join(name), manifest))
 }
@@ -216,9 +221,10 @@ mod tests {
 
     #[test]
     fn a_path_out_of_the_folder_is_refused() {
-        for path in ["", "/etc/passwd", "../x", "a/../../x", "./a"] {
-            assert!(!is_below(path) || path == "./a", "{path}");
+        for path in ["", "/etc/passwd", "../x", "a/../../x", "./a", "."] {
+            assert!(!is_below(path), "{path}");
         }
+        assert!(is_below("store/history/p00000-000000000001.parquet"));
         let folder = tempfile::tempdir().unwrap();
         let mut manifest = one();
         "../secret".clone_into(&mut manifest.files[0].path);

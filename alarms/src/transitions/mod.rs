@@ -9,6 +9,7 @@
 //!
 //! It knows neither what a transition looks like to others nor how a topic is made.
 
+mod handle;
 mod lanes;
 mod metrics;
 mod opening;
@@ -19,7 +20,8 @@ use std::sync::Arc;
 use journal::Outlet;
 use store::alarms::EventRow;
 
-pub(crate) use publisher::{Publisher, PublisherHandle};
+pub(crate) use handle::PublisherHandle;
+pub(crate) use publisher::Publisher;
 
 /// What others read of a transition.
 pub type RenderTransition = Arc<dyn Fn(&EventRow) -> Vec<u8> + Send + Sync>;

@@ -9,8 +9,9 @@ use store::AlarmStore;
 use store::alarms::{AlarmStoreError, EventRow, Published, PublishedPlace};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
+use super::handle::{LEAVE_PATIENCE, PublisherHandle, Word, words};
 use super::lanes::{Lanes, Opened, Phase, Piece};
 use super::metrics::Metrics;
 use super::opening::{self, Found, Unopened};
@@ -40,46 +41,6 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Up to how many are counted.
 const MOST_COUNTED: usize = 1_000;
-
-/// How long a partition that is given away may take; less than what the journal
-/// grants its owner.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(4);
-
-/// Words that wait to be heard.
-const WORDS: usize = 64;
-
-#[derive(Debug)]
-enum Word {
-    Enter(PartitionId, u64),
-    Leave(PartitionId, oneshot::Sender<()>),
-}
-
-/// How the owners of partitions speak to the task, which ends when nobody can any
-/// more.
-#[derive(Clone, Debug)]
-pub(crate) struct PublisherHandle {
-    words: mpsc::Sender<Word>,
-}
-
-impl PublisherHandle {
-    /// The partition is this node's, claimed with this epoch.
-    pub async fn enter(&self, partition: PartitionId, epoch: u64) {
-        if self.words.send(Word::Enter(partition, epoch)).await.is_err() {
-            tracing::error!(%partition, "nobody publishes the transitions of a partition");
-        }
-    }
-
-    /// Publishes what is durable by now, as far as the brokers answer soon, and
-    /// nothing more of the partition.
-    pub async fn leave(&self, partition: PartitionId) {
-        let (done, is_done) = oneshot::channel();
-        if self.words.send(Word::Leave(partition, done)).await.is_ok()
-            && timeout(LEAVE_PATIENCE + LEAVE_PATIENCE / 4, is_done).await.is_err()
-        {
-            tracing::error!(%partition, "a partition's transitions were not let go of in time");
-        }
-    }
-}
 
 /// What was done beside the task.
 #[derive(Debug)]
@@ -157,7 +118,7 @@ impl Publisher {
         partitions: u16,
         registry: &prometheus::Registry,
     ) -> Result<(Self, PublisherHandle), prometheus::Error> {
-        let (sender, words) = mpsc::channel(WORDS);
+        let (handle, words) = words();
         let now = Instant::now();
         let publisher = Self {
             store: store.clone(),
@@ -180,7 +141,7 @@ impl Publisher {
             note_at: now,
             count_at: now,
         };
-        Ok((publisher, PublisherHandle { words: sender }))
+        Ok((publisher, handle))
     }
 
     /// Publishes until all who could give it a partition are gone. It waits for

@@ -12,6 +12,7 @@ mod bad_profiles;
 mod brokers;
 mod commands;
 mod config;
+mod consumer;
 mod demo;
 mod device_changes;
 mod directory;

@@ -1,27 +1,25 @@
 //! Transitions published for others, read by a consumer that knows nothing of
 //! Baken, from real brokers.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use rustix::process::Signal;
 use schema::{LocationId, TenantId, home_partition_of, partition_of};
 use serde_json::{Value, json};
 
 use super::brokers::{Brokers, shared};
+use super::consumer::{Read, client, consume, read};
 use super::harness::{Baken, recent_ms, run, text, until};
 use super::mqtt::Mqtt;
 use super::nodes::{Installation, ROUTERS, metric, owned, publish, routers};
 use super::outside::kafka;
 
-const PARTITIONS: u16 = 3;
+pub const PARTITIONS: u16 = 3;
 
 /// The kinds of events that are an alarm's transitions.
 const KINDS: &str = "alarm_raised,alarm_severity_changed,alarm_acknowledged,alarm_unacknowledged,\
@@ -36,21 +34,6 @@ const PROFILE: &str = r#"
     clear = { when = { key = "t", operator = "<", value = 70 } }
 "#;
 
-/// A record as a consumer gets it.
-#[derive(Clone, Debug)]
-struct Read {
-    partition: u16,
-    key: String,
-    headers: BTreeMap<String, String>,
-    value: Value,
-}
-
-impl Read {
-    fn sequence(&self) -> u64 {
-        self.headers["baken-sequence"].parse().unwrap()
-    }
-}
-
 /// The name of a topic that no other test has, and the setting that names it.
 fn topic() -> (String, String) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -58,71 +41,6 @@ fn topic() -> (String, String) {
     let topic = format!("transitions-{}-{number}", std::process::id());
     let setting = format!("alarms.transitions_topic={topic}");
     (topic, setting)
-}
-
-fn client(brokers: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers).set("group.id", "a-consumer");
-    config.set("enable.auto.commit", "false");
-    config
-}
-
-/// All that is in the topic, each partition in its order.
-fn read_all(brokers: &str, topic: &str) -> Vec<Read> {
-    let patience = Duration::from_secs(30);
-    let consumer: BaseConsumer = client(brokers).create().unwrap();
-    let mut assigned = TopicPartitionList::new();
-    // Of each partition, the first offset that need not be read.
-    let mut left: BTreeMap<i32, i64> = BTreeMap::new();
-    for partition in 0..i32::from(PARTITIONS) {
-        let (oldest, next) = consumer.fetch_watermarks(topic, partition, patience).unwrap();
-        if oldest < next {
-            left.insert(partition, next);
-        }
-        assigned.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&assigned).unwrap();
-    let mut records = Vec::new();
-    while !left.is_empty() {
-        let message = consumer.poll(patience).expect("what is there is read in time").unwrap();
-        if left.get(&message.partition()).is_some_and(|next| message.offset() + 1 >= *next) {
-            left.remove(&message.partition());
-        }
-        let headers = message.headers().unwrap().iter();
-        let value = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
-        records.push(Read {
-            partition: u16::try_from(message.partition()).unwrap(),
-            key: value(message.key()),
-            headers: headers.map(|it| (it.key.to_owned(), value(it.value))).collect(),
-            value: serde_json::from_slice(message.payload().unwrap()).unwrap(),
-        });
-    }
-    records
-}
-
-async fn read(brokers: &str, topic: &str) -> Vec<Read> {
-    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
-    tokio::task::spawn_blocking(move || read_all(&brokers, &topic)).await.unwrap()
-}
-
-/// What a consumer keeps that does as the documentation says, and how many it has
-/// dropped.
-fn consume(records: Vec<Read>) -> (Vec<Read>, usize) {
-    let mut last: BTreeMap<u16, u64> = BTreeMap::new();
-    let mut kept: BTreeMap<u64, Read> = BTreeMap::new();
-    let mut dropped = 0;
-    for record in records {
-        let sequence = record.sequence();
-        let last = last.entry(record.partition).or_insert(0);
-        if sequence <= *last {
-            assert_eq!(kept[&sequence].value, record.value, "twice is twice the same");
-            dropped += 1;
-            continue;
-        }
-        *last = sequence;
-        assert!(kept.insert(sequence, record).is_none(), "a sequence is of one partition");
-    }
-    (kept.into_values().collect(), dropped)
 }
 
 /// Every transition that the API shows, oldest first.

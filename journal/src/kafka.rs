@@ -10,6 +10,7 @@
 //! what we publish. [`topic`] makes the topics and refuses one that would
 //! lose records; [`wire`] is how a record lies in a message.
 
+mod consumers;
 mod feed;
 mod group;
 mod metrics;
@@ -232,6 +233,7 @@ impl Inner {
         {
             tracing::error!("the feed of the journal failed");
         }
+        self.shared.consumers.end();
     }
 }
 

@@ -1,5 +1,5 @@
 //! Reading a partition: from memory while a reader keeps up, else by a consumer
-//! of its own, a piece at a time.
+//! that it has for as long, a piece at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
 use schema::{PartitionId, Position};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::feed::{Client, consumer, is_out_of_range, note_watermarks, place};
+use super::consumers::Lent;
+use super::feed::{is_out_of_range, note_watermarks};
 use super::shared::{Shared, View, lock};
 use super::wire;
 use crate::{Entry, ReadError};
@@ -47,7 +49,7 @@ pub struct KafkaReader {
 
 /// What a reader has that is behind what is in memory.
 struct Behind {
-    client: Client,
+    client: Lent,
     /// What the client gives next.
     next: u64,
     _permit: OwnedSemaphorePermit,
@@ -179,12 +181,8 @@ impl KafkaReader {
         let permit = self.shared.catching_up.clone().acquire_owned().await;
         let permit = permit.map_err(|_| ReadError::Closed)?;
         self.shared.counts.catch_ups.inc();
-        let topic = &self.shared.options.topic;
         // Only what is wrong with our own settings can fail here, or memory.
-        let client = consumer(&self.shared.options, "error").and_then(|client| {
-            client.assign(&place(topic, self.partition, self.next))?;
-            Ok(client)
-        });
+        let client = Lent::at(&self.shared, self.partition, self.next);
         let client = client.map_err(|error| ReadError::Client(error.to_string()))?;
         Ok(Behind { client, next: self.next, _permit: permit })
     }
@@ -224,7 +222,7 @@ pub(super) async fn asked(shared: &Arc<Shared>, partition: PartitionId) -> bool 
 /// Asks the brokers what a partition holds. Where they don't answer, what was
 /// known stands; a position that isn't there is found when it is read.
 fn ask(shared: &Shared, partition: u16) -> bool {
-    let held = consumer(&shared.options, "error").and_then(|client| {
+    let held = shared.consumers.asker(&shared.options).and_then(|client| {
         let topic = &shared.options.topic;
         client.fetch_watermarks(topic, i32::from(partition), WATERMARK_PATIENCE)
     });
@@ -263,6 +261,8 @@ fn read_piece(shared: &Shared, partition: u16, mut behind: Behind) -> Piece {
                 }
                 continue;
             }
+            // Of what it read for somebody else.
+            Some(Ok(message)) if message.partition() != i32::from(partition) => continue,
             Some(Ok(message)) => wire::entry(&message),
             Some(Err(error)) if is_out_of_range(&error) => {
                 Err(out_of_range(shared, partition, behind.next, &error))

@@ -9,6 +9,7 @@ use schema::{PartitionId, Position, RecordRows, TimestampMs};
 use tokio::sync::{Semaphore, watch};
 
 use super::KafkaOptions;
+use super::consumers::Consumers;
 use super::metrics::Counts;
 use crate::metrics::ReaderLag;
 use crate::tail::Tail;
@@ -55,8 +56,9 @@ pub(super) struct Shared {
     pub counts: Counts,
     /// Bytes that may wait for the brokers.
     pub room: Arc<Semaphore>,
-    /// Readers that are behind and have a consumer of their own.
+    /// Readers that are behind and have a consumer for it.
     pub catching_up: Arc<Semaphore>,
+    pub consumers: Consumers,
     pub closed: AtomicBool,
     /// Records that wait for the brokers, and when one was last acknowledged or
     /// the first began to wait.
@@ -126,6 +128,7 @@ impl Shared {
             room: Arc::new(Semaphore::new(options.queue_bytes)),
             catching_up: Arc::new(Semaphore::new(super::MAX_CATCHING_UP)),
             closed: AtomicBool::new(false),
+            consumers: Consumers::default(),
             pending: AtomicUsize::new(0),
             progressed_at: AtomicI64::new(now_ms()),
             wanted: Mutex::default(),

@@ -227,6 +227,7 @@ impl Node {
     /// # Errors
     /// If it doesn't, or ends with a fault.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.past_cpu_us = self.usage().cpu_us;
         let Some(mut child) = self.child.take() else { return Ok(()) };
         let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) else {
             return Ok(());

@@ -70,8 +70,8 @@ forwarders-check: release ## forwarders by MQTT over TLS under load, then the au
 	target/release/loadtest forwarders --forwarders 200 --readings-per-s 50000 --seconds 4 --rounds 1 --warm-up-s 2 --json target/forwarders.json
 
 cluster-check: release ## nodes, brokers and the database killed under load, and nodes rolled, then the audits
-	target/release/loadtest cluster --nodes 3 --kill nodes,brokers,postgres --fault-every-s 8 --seconds 40 --alarms-share 1 --json target/cluster.json
-	target/release/loadtest cluster --nodes 3 --brokers 1 --upgrade-to target/release/baken --seconds 24 --alarms-share 1 --json target/rolled.json
+	target/release/loadtest cluster --nodes 3 --kill nodes,brokers,postgres --fault-every-s 6 --seconds 30 --alarms-share 1 --json target/cluster.json
+	target/release/loadtest cluster --nodes 3 --brokers 1 --upgrade-to target/release/baken --seconds 16 --alarms-share 1 --no-replay --json target/rolled.json
 
 # FROM is the older commit; its history has to be there.
 upgrade-check: release ## nodes of an older commit (FROM=…) replaced by these under load, then the audit

@@ -104,11 +104,11 @@ impl Lanes {
         self.lanes.insert(partition, lane);
     }
 
-    /// The partition is to be given away.
-    pub fn leave(&mut self, partition: PartitionId) {
-        if let Some(lane) = self.lanes.get_mut(&partition) {
-            lane.leaving.get_or_insert(false);
-        }
+    /// The partition is to be given away; false if it is not this node's any more.
+    pub fn leave(&mut self, partition: PartitionId) -> bool {
+        let Some(lane) = self.lanes.get_mut(&partition) else { return false };
+        lane.leaving.get_or_insert(false);
+        true
     }
 
     /// Leaves a partition as it stands; the phase that it was in.

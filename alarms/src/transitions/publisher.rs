@@ -180,8 +180,12 @@ impl Publisher {
                 self.open_at = Instant::now();
             }
             Word::Leave(partition, done) => {
+                if !self.lanes.leave(partition) {
+                    // It went before, or never came: there is nothing to wait for.
+                    let _ = done.send(());
+                    return;
+                }
                 let until = Instant::now() + LEAVE_PATIENCE;
-                self.lanes.leave(partition);
                 self.leavers.insert(partition, Leaver { done, until });
             }
         }

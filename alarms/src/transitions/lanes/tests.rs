@@ -136,7 +136,7 @@ fn one_that_is_given_away_is_looked_for_once_more() {
     let (mut lanes, one, _) = two();
     lanes.divide(0, Vec::new(), 9, &[]);
     assert_eq!(lanes.wants(9), None);
-    lanes.leave(one);
+    assert!(lanes.leave(one));
     assert_eq!((lanes.wants(9), lanes.left()), (Some(9), vec![]));
     lanes.divide(9, Vec::new(), 9, &[]);
     assert_eq!(lanes.left(), [], "that reading may have begun before");
@@ -173,4 +173,13 @@ fn one_that_wants_a_person_stays_so() {
     assert!(!lanes.have(0));
     lanes.leave(one);
     assert_eq!(lanes.left(), [one]);
+}
+
+#[test]
+fn what_is_not_here_is_not_waited_for() {
+    let mut lanes = Lanes::new(4);
+    assert!(!lanes.leave(PartitionId(1)), "it never came");
+    lanes.enter(PartitionId(1), 1);
+    lanes.remove(PartitionId(1));
+    assert!(!lanes.leave(PartitionId(1)), "it went before");
 }

@@ -56,7 +56,7 @@ impl Pace {
     }
 }
 
-/// Makes a folder that only its owner reads, and those above it up to `root`.
+/// Makes a folder that only its owner reads, and those above it that are not there.
 pub(super) fn make_folder(path: &Path) -> Result<(), BackupError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(io_error("make", path))

@@ -112,6 +112,29 @@ impl Course {
         self.started.elapsed()
     }
 
+    /// Lets the load go on for a while, and looks after it each tick; `share` is
+    /// as in [`Course::tick`].
+    ///
+    /// # Errors
+    /// If a server ends that was not killed, or its use can't be known.
+    pub async fn go_on(
+        &mut self,
+        subject: &mut Subject,
+        life: Duration,
+        share: impl Fn(&Self) -> f64,
+    ) -> anyhow::Result<()> {
+        let until = Instant::now() + life;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            tokio::time::sleep(left.min(TICK)).await;
+            subject.check_alive()?;
+            self.tick(subject, share(self)).await?;
+        }
+    }
+
     /// Shows where the load is, and looks at the server's memory. `share` is
     /// how much of the load is over, from 0 to 1.
     ///

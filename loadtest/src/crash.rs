@@ -5,19 +5,16 @@
 //! folder and ports, and the routers come back and send again what was not
 //! acknowledged. Some kills come during the recovery from the one before.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::alarms::Watch;
-use crate::course::{self, Course, TICK, interrupted};
-use crate::killable::{Killable, Probe};
+use crate::course::{self, Course, interrupted};
+use crate::killable::{Killable, Probe, replay};
 use crate::options::CrashOptions;
 use crate::report::{Kill, Report};
 use crate::subject::Subject;
-use crate::transitions::Replay;
 
 /// How often a kill comes early in the next life, not after a while of load.
 const EARLY: f64 = 0.2;
@@ -61,26 +58,11 @@ pub async fn crash(options: &CrashOptions) -> anyhow::Result<Report> {
     report.time_to_alarm = None;
     if let Some(watch) = enrolled.watch().filter(|_| report.audited) {
         let limit = Duration::from_secs(options.outcome.catch_up_s);
-        report.replay = Some(replay(&mut subject, watch, limit).await?);
+        let forget = async |subject: &mut Subject| subject.node()?.forget_alarms();
+        report.replay = Some(replay(&mut subject, watch, limit, forget).await?);
     }
     subject.close().await?;
     Ok(report)
-}
-
-/// The same input without kills: the server starts on the same journal without
-/// any alarms and raises them all from its start.
-async fn replay(subject: &mut Subject, watch: Watch, limit: Duration) -> anyhow::Result<Replay> {
-    let api = &subject.api.clone().context("a server that was started has an API")?;
-    let node = subject.node()?;
-    eprintln!("raising all alarms again, in one go");
-    let killed = watch.read(api).await?;
-    node.stop().await?;
-    node.forget_alarms()?;
-    node.start()?;
-    node.live().await?;
-    watch.catch_up(api, limit).await?;
-    let whole = watch.read(api).await?;
-    Ok(Replay::compare(&killed, &whole))
 }
 
 struct Killer {
@@ -126,17 +108,8 @@ impl Killer {
 
     /// Lets the load go on.
     async fn live(&mut self, subject: &mut Subject, life: Duration) -> anyhow::Result<()> {
-        let until = Instant::now() + life;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            tokio::time::sleep(left.min(TICK)).await;
-            subject.node()?.check_alive()?;
-            let share = f64::from(u32::try_from(self.done.len())?) / f64::from(self.kills.max(1));
-            self.course.tick(subject, share).await?;
-        }
+        let share = f64::from(u32::try_from(self.done.len())?) / f64::from(self.kills.max(1));
+        self.course.go_on(subject, life, |_| share).await
     }
 
     /// Waits for the first CONNACK since the last start, which was just now.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+use crate::alarms::Watch;
 use crate::connect::{Login, Target, connect};
 use crate::course::{self, CONNECT_DEADLINE};
 use crate::enrol::{self, Enrolled};
@@ -14,6 +15,7 @@ use crate::node::START_TIMEOUT;
 use crate::options::LoadOptions;
 use crate::plan::Plan;
 use crate::subject::{Subject, baken};
+use crate::transitions::Replay;
 use crate::usage;
 
 /// Between two attempts to see whether the server is back.
@@ -71,6 +73,31 @@ impl Killable {
         fleet.connected(CONNECT_DEADLINE).await?;
         Ok(Self { subject, plan, enrolled, fleet, probe: Probe { target, login } })
     }
+}
+
+/// The same input without faults: all that is known of alarms is forgotten, and the
+/// nodes start on the same journal and raise them from its start.
+///
+/// # Errors
+/// If a node doesn't stop, start or answer, or `forget` fails.
+pub async fn replay(
+    subject: &mut Subject,
+    watch: Watch,
+    limit: Duration,
+    forget: impl AsyncFnOnce(&mut Subject) -> anyhow::Result<()>,
+) -> anyhow::Result<Replay> {
+    let api = subject.api.clone().context("a server that was started has an API")?;
+    eprintln!("raising all alarms again, in one go");
+    let faulted = watch.read(&api).await?;
+    subject.stop().await?;
+    forget(subject).await?;
+    for node in &mut subject.nodes {
+        node.start()?;
+        node.answers().await?;
+    }
+    watch.catch_up(&api, limit).await?;
+    let whole = watch.read(&api).await?;
+    Ok(Replay::compare(&faulted, &whole))
 }
 
 impl Probe {

@@ -33,6 +33,8 @@ const SHOWN_BYTES: usize = 4_000;
 /// A server and its folder.
 #[derive(Debug)]
 pub struct Node {
+    /// What errors call it.
+    name: String,
     baken: PathBuf,
     folder: PathBuf,
     /// Removes the folder when it goes, unless it is to be kept.
@@ -76,6 +78,7 @@ impl Node {
         let address = |place: usize| free[place].local_addr();
         let tls = if tls { Some(make_certificate(&folder, address(2)?)?) } else { None };
         Ok(Self {
+            name: "the server".to_owned(),
             mqtt: address(0)?,
             api: address(1)?,
             tls,
@@ -86,6 +89,13 @@ impl Node {
             settings: Vec::new(),
             past_cpu_us: 0,
         })
+    }
+
+    /// Gives it a name of its own, beside others.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
     }
 
     /// Gives the server another program at its next start.
@@ -174,7 +184,7 @@ impl Node {
         while !probe.is_live().await {
             self.check_alive()?;
             if tokio::time::Instant::now() > deadline {
-                bail!("the server doesn't answer at {}: {}", self.api, self.last_words());
+                bail!("{} doesn't answer at {}: {}", self.name, self.api, self.last_words());
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -198,6 +208,12 @@ impl Node {
         Api::new(&format!("http://{}", self.api), token)
     }
 
+    /// Whether it was started and neither killed nor stopped since.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Whether the server still runs.
     ///
     /// # Errors
@@ -205,7 +221,7 @@ impl Node {
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         let child = self.child.as_mut().context("the server was not started")?;
         if let Some(status) = child.try_wait()? {
-            bail!("the server ended with {status}: {}", self.last_words());
+            bail!("{} ended with {status}: {}", self.name, self.last_words());
         }
         Ok(())
     }
@@ -235,11 +251,14 @@ impl Node {
         kill_process(pid, Signal::TERM)?;
         match tokio::time::timeout(STOP_TIMEOUT, child.wait()).await {
             Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
-            Ok(status) => bail!("the server stopped with {:?}: {}", status?, self.last_words()),
+            Ok(status) => {
+                bail!("{} stopped with {:?}: {}", self.name, status?, self.last_words())
+            }
             Err(_) => {
                 child.kill().await?;
                 bail!(
-                    "the server didn't stop in {} s: {}",
+                    "{} didn't stop in {} s: {}",
+                    self.name,
                     STOP_TIMEOUT.as_secs(),
                     self.last_words()
                 )

@@ -183,6 +183,14 @@ pub struct ClusterOptions {
     pub outcome: OutcomeOptions,
 }
 
+impl ClusterOptions {
+    /// Whether brokers or the database are killed.
+    #[must_use]
+    pub fn kills_services(&self) -> bool {
+        self.kill.iter().any(|victim| *victim != Victim::Nodes)
+    }
+}
+
 /// Who can be killed in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Victim {

@@ -63,7 +63,7 @@ impl Services {
             } else if line == "ready" {
                 let kafka = kafka.context("the services' script names no Kafka")?;
                 let postgres = postgres.context("the services' script names no PostgreSQL")?;
-                let (held, _scratch) = (held, scratch);
+                let _scratch = scratch;
                 return Ok(Self { script, folder, kafka, postgres, held, holder, _scratch });
             }
         }

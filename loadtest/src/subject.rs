@@ -98,6 +98,14 @@ impl Subject {
         self.nodes.first_mut().context("the server was not started here")
     }
 
+    /// Whether all that were started here, and not killed, still run.
+    ///
+    /// # Errors
+    /// If one has ended by itself; with its own last words.
+    pub fn check_alive(&mut self) -> anyhow::Result<()> {
+        self.nodes.iter_mut().filter(|node| node.is_started()).try_for_each(Node::check_alive)
+    }
+
     /// How long alarms took by now, on all nodes.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::course::{Course, TICK};
+use crate::course::Course;
 use crate::options::{ClusterOptions, Victim};
 use crate::report::{Fault, Kill, Upgraded};
 use crate::services::Services;
@@ -148,7 +148,7 @@ impl NodeKiller {
             failed_starts: 0,
             upgrade_to: options.upgrade_to.clone(),
             upgraded: Vec::new(),
-            services_die: options.kill.iter().any(|victim| *victim != Victim::Nodes),
+            services_die: options.kills_services(),
         }
     }
 
@@ -192,12 +192,12 @@ impl NodeKiller {
             let at_s = self.course.elapsed().as_secs_f64();
             let node = &mut subject.nodes[number];
             let began = Instant::now();
-            node.stop().await.with_context(|| format!("node {number}"))?;
+            node.stop().await?;
             let stopped_ms = began.elapsed().as_secs_f64() * 1e3;
             node.set_program(program)?;
             let again = Instant::now();
             node.start()?;
-            node.answers().await.with_context(|| format!("node {number}"))?;
+            node.answers().await?;
             let restart_ms = again.elapsed().as_secs_f64() * 1e3;
             self.upgraded.push(Upgraded { at_s, stopped_ms, restart_ms });
         }
@@ -219,7 +219,7 @@ impl NodeKiller {
             for attempt in 1.. {
                 let Err(error) = node.answers().await else { break };
                 if !self.services_die || attempt == START_ATTEMPTS {
-                    return Err(error.context(format!("node {number}")));
+                    return Err(error);
                 }
                 self.failed_starts += 1;
                 node.start()?;
@@ -230,20 +230,8 @@ impl NodeKiller {
     }
 
     async fn live(&mut self, subject: &mut Subject, life: Duration) -> anyhow::Result<()> {
-        let until = Instant::now() + life;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            tokio::time::sleep(left.min(TICK)).await;
-            for (number, node) in subject.nodes.iter_mut().enumerate() {
-                if !self.dead.contains(&number) {
-                    node.check_alive().with_context(|| format!("node {number}"))?;
-                }
-            }
-            let share = self.course.elapsed().as_secs_f64() / self.length.as_secs_f64();
-            self.course.tick(subject, share).await?;
-        }
+        let length = self.length.as_secs_f64();
+        let share = |course: &Course| course.elapsed().as_secs_f64() / length;
+        self.course.go_on(subject, life, share).await
     }
 }

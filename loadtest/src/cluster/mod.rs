@@ -8,21 +8,20 @@
 mod faults;
 mod nodes;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::alarms::Watch;
 use crate::course::{self, Course, interrupted};
-use crate::killable::Killable;
-use crate::options::{ClusterOptions, Victim};
+use crate::killable::{Killable, replay};
+use crate::options::ClusterOptions;
 use crate::report::Report;
 use crate::services::{Services, ServicesUsage};
 use crate::subject::{self, Subject};
-use crate::transitions::Replay;
 use crate::usage;
 
 use faults::{NodeKiller, Tormentors};
@@ -38,14 +37,29 @@ pub async fn cluster(options: &ClusterOptions) -> anyhow::Result<Report> {
     let seed = course::seed(options.outcome.seed);
     let baken = subject::baken(options.baken.as_deref())?;
     let services = Arc::new(Services::start(&options.services, options.brokers).await?);
-    let subject = nodes::start(options, &services, &baken).await?;
+    let report = load(options, &services, &baken, seed).await;
+    let services = Arc::into_inner(services).context("a task still has the services")?;
+    // Also where the run failed: they end before this process does.
+    let stopped = services.stop().await;
+    let report = report?;
+    stopped?;
+    Ok(report)
+}
+
+async fn load(
+    options: &ClusterOptions,
+    services: &Arc<Services>,
+    baken: &Path,
+    seed: u64,
+) -> anyhow::Result<Report> {
+    let subject = nodes::start(options, services, baken).await?;
     let Killable { mut subject, plan, enrolled, fleet, probe: _ } =
         Killable::connected(&options.load, subject).await?;
 
     let warm_up = Duration::from_secs_f64(options.warm_up_s);
     let course = Course::begin(&fleet, &subject, options.load.qos(), warm_up).await?;
     let before = services.usage().await?;
-    let tormentors = Tormentors::start(&services, options, seed);
+    let tormentors = Tormentors::start(services, options, seed);
     let mut killer = NodeKiller::new(course, StdRng::seed_from_u64(seed), options);
     let ran = tokio::select! {
         ran = killer.run(&mut subject) => ran,
@@ -72,7 +86,7 @@ pub async fn cluster(options: &ClusterOptions) -> anyhow::Result<Report> {
         // What a node counted goes with it.
         report.time_to_alarm = None;
     }
-    if !options.kill.iter().any(|victim| *victim != Victim::Nodes) {
+    if !options.kills_services() {
         set_services_cpu(&mut report, before, after?, messages);
     }
     report.set_kills(done);
@@ -81,11 +95,10 @@ pub async fn cluster(options: &ClusterOptions) -> anyhow::Result<Report> {
     report.upgraded = upgraded;
     if let Some(watch) = enrolled.watch().filter(|_| report.audited && !options.no_replay) {
         let limit = Duration::from_secs(options.outcome.catch_up_s);
-        report.replay = Some(replay(&mut subject, &services, watch, limit).await?);
+        let forget = async |_: &mut Subject| services.forget_alarms().await;
+        report.replay = Some(replay(&mut subject, watch, limit, forget).await?);
     }
     subject.close().await?;
-    let services = Arc::into_inner(services).context("a task still has the services")?;
-    services.stop().await?;
     Ok(report)
 }
 
@@ -101,27 +114,4 @@ fn set_services_cpu(
     };
     report.kafka_cpu_us_per_message = each(after.kafka_cpu_us, before.kafka_cpu_us);
     report.postgres_cpu_us_per_message = each(after.postgres_cpu_us, before.postgres_cpu_us);
-}
-
-/// The same input without faults: the nodes start on the same journal without any
-/// alarms and raise them all from its start.
-async fn replay(
-    subject: &mut Subject,
-    services: &Services,
-    watch: Watch,
-    limit: Duration,
-) -> anyhow::Result<Replay> {
-    let api = subject.api.clone().context("nodes that were started have an API")?;
-    eprintln!("raising all alarms again, in one go");
-    let faulted = watch.read(&api).await?;
-    ensure!(!faulted.is_empty(), "no alarm was raised that could be compared");
-    subject.stop().await?;
-    services.forget_alarms().await?;
-    for node in &mut subject.nodes {
-        node.start()?;
-        node.answers().await?;
-    }
-    watch.catch_up(&api, limit).await?;
-    let whole = watch.read(&api).await?;
-    Ok(Replay::compare(&faulted, &whole))
 }

@@ -33,19 +33,20 @@ pub async fn start(
     let (mut nodes, mut apis) = (Vec::new(), Vec::new());
     let mut shared: Option<(PathBuf, String)> = None;
     for number in 1..=options.nodes {
-        let mut node = Node::prepare(baken, options.keep, false)?;
+        let name = format!("node-{number}");
+        let mut node = Node::prepare(baken, options.keep, false)?.named(&name);
         let secret = match &shared {
             Some((secret, _)) => secret.clone(),
             None => node.make_secret()?,
         };
         node.set(vec![
-            ("BAKEN_SERVER__NODE", format!("node-{number}")),
+            ("BAKEN_SERVER__NODE", name),
             ("BAKEN_SERVER__SECRET_FILE", secret.display().to_string()),
             ("BAKEN_JOURNAL__URL", journal.clone()),
             ("BAKEN_STORE__URL", services.postgres().to_owned()),
         ]);
         node.start()?;
-        node.answers().await.with_context(|| format!("node {number}"))?;
+        node.answers().await?;
         let token = match &shared {
             Some((_, token)) => token.clone(),
             None => node.token()?,

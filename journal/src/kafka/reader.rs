@@ -11,6 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use schema::{PartitionId, Position};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::JoinHandle;
 
 use super::consumers::Lent;
 use super::feed::{is_out_of_range, note_watermarks};
@@ -45,6 +46,9 @@ pub struct KafkaReader {
     buffer: VecDeque<Entry>,
     view: watch::Receiver<View>,
     behind: Option<Behind>,
+    /// The piece that is being read. It is not begun anew by each call of `next`:
+    /// one whose caller looks elsewhere all the time would never have it.
+    reading: Option<JoinHandle<Piece>>,
 }
 
 /// What a reader has that is behind what is in memory.
@@ -111,14 +115,24 @@ impl KafkaReader {
         let bounds = state.bounds();
         check(partition, from, bounds.oldest, bounds.next)?;
         let view = state.view.subscribe();
+        // The feed learns of readers in the order in which they come and go.
+        let mut wanted = lock(&shared.wanted);
         if state.readers.fetch_add(1, Ordering::AcqRel) == 0 {
             // Nobody read it here so far.
             let base = bounds.next.0;
             state.view.send_modify(|view| (view.base, view.next) = (base, base));
-            lock(&shared.wanted).push((partition.0, Some(base)));
+            wanted.push((partition.0, Some(base)));
         }
-        let (shared, partition, next) = (shared.clone(), partition.0, from.0);
-        Ok(Self { shared, partition, next, buffer: VecDeque::new(), view, behind: None })
+        drop(wanted);
+        Ok(Self {
+            shared: shared.clone(),
+            partition: partition.0,
+            next: from.0,
+            buffer: VecDeque::new(),
+            view,
+            behind: None,
+            reading: None,
+        })
     }
 
     #[must_use]
@@ -136,18 +150,24 @@ impl KafkaReader {
             if view.closed {
                 return Err(ReadError::Closed);
             }
-            if self.next >= view.base {
+            if self.reading.is_none() && self.next >= view.base {
                 self.view.changed().await.map_err(|_| ReadError::Closed)?;
                 continue;
             }
-            let behind = match self.behind.take().filter(|behind| behind.next == self.next) {
-                Some(behind) => behind,
-                None => self.fall_behind().await?,
+            let reading = match &mut self.reading {
+                Some(reading) => reading,
+                none => {
+                    let behind = self.behind.take().filter(|behind| behind.next == self.next);
+                    let read = read_behind(self.shared.clone(), self.partition, self.next, behind);
+                    none.insert(tokio::spawn(read))
+                }
             };
-            let (shared, partition) = (self.shared.clone(), self.partition);
-            let read = tokio::task::spawn_blocking(move || read_piece(&shared, partition, behind));
-            let (buffer, behind) = read.await.map_err(|_| ReadError::Closed)?;
-            (self.buffer, self.behind) = (buffer?, behind);
+            let read = reading.await;
+            self.reading = None;
+            (self.buffer, self.behind) = read.map_err(closed)??;
+            // What came from memory while this was read.
+            let next = self.next;
+            self.buffer.retain(|entry| entry.position.0 >= next);
         }
     }
 
@@ -176,23 +196,14 @@ impl KafkaReader {
         self.next = entry.position.0 + 1;
         Some(entry)
     }
-
-    async fn fall_behind(&self) -> Result<Behind, ReadError> {
-        let permit = self.shared.catching_up.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| ReadError::Closed)?;
-        self.shared.counts.catch_ups.inc();
-        // Only what is wrong with our own settings can fail here, or memory.
-        let client = Lent::at(&self.shared, self.partition, self.next);
-        let client = client.map_err(|error| ReadError::Client(error.to_string()))?;
-        Ok(Behind { client, next: self.next, _permit: permit })
-    }
 }
 
 impl Drop for KafkaReader {
     fn drop(&mut self) {
         let state = &self.shared.partitions[usize::from(self.partition)];
+        let mut wanted = lock(&self.shared.wanted);
         if state.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            lock(&self.shared.wanted).push((self.partition, None));
+            wanted.push((self.partition, None));
         }
     }
 }
@@ -238,8 +249,46 @@ fn ask(shared: &Shared, partition: u16) -> bool {
     }
 }
 
-/// Entries, or an error that stays; and the client where it goes on behind them.
-type Piece = (Result<VecDeque<Entry>, ReadError>, Option<Behind>);
+/// Entries, and the client where it goes on behind them; or an error that stays.
+type Piece = Result<(VecDeque<Entry>, Option<Behind>), ReadError>;
+
+/// What no longer answers has ended with the journal.
+fn closed<E>(_: E) -> ReadError {
+    ReadError::Closed
+}
+
+/// A consumer that begins at a position. It blocks.
+fn fall_behind(
+    shared: &Arc<Shared>,
+    partition: u16,
+    next: u64,
+    permit: OwnedSemaphorePermit,
+) -> Result<Behind, ReadError> {
+    shared.counts.catch_ups.inc();
+    // Only what is wrong with our own settings can fail here, or memory.
+    let client = Lent::at(shared, partition, next);
+    let client = client.map_err(|error| ReadError::Client(error.to_string()))?;
+    Ok(Behind { client, next, _permit: permit })
+}
+
+/// Reads a piece from `next` on, by a consumer that stands there or else by
+/// another, once it is the reader's turn to have one.
+async fn read_behind(
+    shared: Arc<Shared>,
+    partition: u16,
+    next: u64,
+    behind: Option<Behind>,
+) -> Piece {
+    let begun = match behind {
+        Some(behind) => Ok(behind),
+        None => Err(shared.catching_up.clone().acquire_owned().await.map_err(closed)?),
+    };
+    let read = tokio::task::spawn_blocking(move || {
+        let behind = begun.or_else(|permit| fall_behind(&shared, partition, next, permit))?;
+        read_piece(&shared, partition, behind)
+    });
+    read.await.map_err(closed)?
+}
 
 /// Reads entries that are there: at least one, or an error.
 fn read_piece(shared: &Shared, partition: u16, mut behind: Behind) -> Piece {
@@ -247,7 +296,7 @@ fn read_piece(shared: &Shared, partition: u16, mut behind: Behind) -> Piece {
     let mut began = Instant::now();
     while entries.len() < PIECE_ENTRIES && bytes < shared.options.read_ahead_bytes {
         if shared.is_closed() {
-            return (Err(ReadError::Closed), None);
+            return Err(ReadError::Closed);
         }
         let patience = if entries.is_empty() { POLL } else { Duration::ZERO };
         let entry = match behind.client.poll(patience) {
@@ -288,9 +337,9 @@ fn read_piece(shared: &Shared, partition: u16, mut behind: Behind) -> Piece {
         };
         // What was read before it comes first. The client is past what it could
         // not read, so another one meets that again.
-        return (if entries.is_empty() { Err(error) } else { Ok(entries) }, None);
+        return if entries.is_empty() { Err(error) } else { Ok((entries, None)) };
     }
-    (Ok(entries), Some(behind))
+    Ok((entries, Some(behind)))
 }
 
 /// Why a position that was to be read is none that the partition has.

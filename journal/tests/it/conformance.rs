@@ -2,6 +2,8 @@
 //! check begins at the positions that it finds, so that it can run on a journal
 //! that is in use.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use journal::{AppendError, Journal, ReadError};
 use schema::{PartitionId, Position, RecordKind};
@@ -13,16 +15,22 @@ use crate::support::{P0, P1, append, record};
 /// that it gave is closed before it is asked for the next.
 pub async fn conforms(reopen: impl AsyncFn() -> Journal) {
     let journal = reopen().await;
-    positions_are_dense_per_partition(&journal).await;
-    entries_come_back_as_they_went(&journal).await;
-    readers_wait_for_what_is_durable(&journal).await;
-    a_cancelled_read_loses_nothing(&journal).await;
-    submitters_at_once_keep_their_own_order(&journal).await;
-    what_cannot_be_is_refused(&journal).await;
-    journal.close().await;
-    a_closed_journal_says_so(&journal).await;
+    ends("dense positions", positions_are_dense_per_partition(&journal)).await;
+    ends("entries", entries_come_back_as_they_went(&journal)).await;
+    ends("waiting readers", readers_wait_for_what_is_durable(&journal)).await;
+    ends("cancelled reads", reads_that_are_cancelled_all_the_time_go_on(&journal)).await;
+    ends("submitters at once", submitters_at_once_keep_their_own_order(&journal)).await;
+    ends("refusals", what_cannot_be_is_refused(&journal)).await;
+    ends("closing", journal.close()).await;
+    ends("a closed journal", a_closed_journal_says_so(&journal)).await;
     drop(journal);
-    all_is_there_after_opening_again(&reopen).await;
+    ends("opening again", all_is_there_after_opening_again(&reopen)).await;
+}
+
+/// A check that hangs fails; how long it takes says nothing else.
+async fn ends(what: &str, check: impl Future<Output = ()>) {
+    let patience = Duration::from_secs(120);
+    tokio::time::timeout(patience, check).await.unwrap_or_else(|_| panic!("{what}: no end"));
 }
 
 async fn positions_are_dense_per_partition(journal: &Journal) {
@@ -63,7 +71,7 @@ async fn readers_wait_for_what_is_durable(journal: &Journal) {
     assert_eq!((entry.position, &entry.payload[..]), (position, &b"awaited"[..]));
 }
 
-async fn a_cancelled_read_loses_nothing(journal: &Journal) {
+async fn reads_that_are_cancelled_all_the_time_go_on(journal: &Journal) {
     let from = journal.bounds(P1).oldest;
     let end = journal.bounds(P1).next;
     let mut reader = journal.reader(P1, from).unwrap();

@@ -1,9 +1,9 @@
 //! The journal record: a batch of rows in Arrow's IPC stream format.
 //!
 //! A record is a whole Arrow IPC stream (schema, one dictionary, one record
-//! batch, end marker) with LZ4-compressed buffers, so that any Arrow reader can
-//! read it with no code of ours. The kind and [`RECORD_VERSION`] travel beside
-//! it in the journal's own header.
+//! batch, end marker), so that any Arrow reader can read it with no code of ours.
+//! Where it is large its buffers are compressed by LZ4. The kind and
+//! [`RECORD_VERSION`] travel beside it in the journal's own header.
 //!
 //! | column | type | null |
 //! | --- | --- | --- |

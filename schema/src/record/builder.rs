@@ -28,6 +28,10 @@ pub struct LocalKey(u16);
 #[error("a journal record holds at most {MAX_RECORD_ROWS} rows")]
 pub struct RowLimit;
 
+/// Below this [`RecordBuilder::size_bytes`] buffers are not compressed: it would
+/// take several times as long as all else of encoding, for a few kilobytes.
+const MIN_COMPRESSED_BYTES: usize = 12 << 10;
+
 /// Builds one record after another, keeping its hash table between them.
 #[derive(Debug)]
 pub struct RecordBuilder {
@@ -142,20 +146,23 @@ impl RecordBuilder {
         Ok(())
     }
 
-    /// Encodes the rows as one record and starts anew.
+    /// Encodes the rows as one record and starts anew. From 12 KiB on its buffers
+    /// are compressed.
     ///
     /// # Panics
     /// If Arrow refuses to write its own columns, which is a defect of ours.
     #[must_use]
     pub fn finish(&mut self) -> Record {
         let rows = self.len();
+        let is_compressed = self.size_bytes() >= MIN_COMPRESSED_BYTES;
+        let compression = is_compressed.then_some(CompressionType::LZ4_FRAME);
         let present = take(&mut self.present);
         let schema = present.schema();
         let kinds = take(&mut self.kinds);
         let batch = RecordBatch::try_new(schema.clone(), self.columns(present, &kinds))
             .expect("the columns are built to the schema and of one length");
         let options = IpcWriteOptions::default()
-            .try_with_compression(Some(CompressionType::LZ4_FRAME))
+            .try_with_compression(compression)
             .expect("LZ4 is compiled in");
         let mut writer =
             StreamWriter::try_new_with_options(Vec::with_capacity(4096), schema, options)

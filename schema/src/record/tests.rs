@@ -68,6 +68,25 @@ fn a_builder_starts_anew_after_each_record() {
 }
 
 #[test]
+fn only_a_record_that_is_large_is_compressed_and_both_are_read() {
+    let text = "the same words again and again ".repeat(20);
+    for (rows, is_compressed) in [(3, false), (300, true)] {
+        let mut builder = RecordBuilder::new(RecordKind::Readings);
+        let key = builder.key("note").unwrap();
+        for row in 0..rows {
+            let at = TimestampMs(row);
+            builder.push(origin(1), key, at, at, Some(Value::Text(&text))).unwrap();
+        }
+        let record = builder.finish();
+        let all = text.len() * usize::try_from(rows).unwrap();
+        assert_eq!(record.payload.len() < all, is_compressed, "{} of {all}", record.payload.len());
+        let decoded = RecordRows::decode(RECORD_VERSION, &record.payload).unwrap();
+        assert_eq!(decoded.len(), usize::try_from(rows).unwrap());
+        assert!((0..decoded.len()).all(|row| decoded.value(row) == Some(Value::Text(&text))));
+    }
+}
+
+#[test]
 fn a_full_record_refuses_the_next_row() {
     let mut builder = RecordBuilder::new(RecordKind::Readings);
     let key = builder.key("k").unwrap();

@@ -213,7 +213,10 @@ impl Forwarders {
     ) -> Result<Self, StartError> {
         let metrics = Metrics::register(registry, options.queue_values)?;
         let assignment = journal.assignment(ROLE, registry)?;
-        hold_what_is_needed(journal, &store.forwarders().lanes().await?);
+        // In a journal of our own, whose retention knows no reader that has not spoken.
+        if assignment.is_whole() {
+            hold_what_is_needed(journal, &store.forwarders().lanes().await?);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads(options))
             .thread_name("forwarders")
@@ -519,8 +522,7 @@ fn threads(options: &ForwarderOptions) -> usize {
     }
 }
 
-/// Before the first record comes, since retention knows no reader that has not
-/// spoken.
+/// Before the first record comes.
 fn hold_what_is_needed(journal: &Journal, stored: &[StoredLane]) {
     for partition in (0..journal.partitions()).map(PartitionId) {
         let lanes = stored.iter().filter(|lane| lane.partition == partition);

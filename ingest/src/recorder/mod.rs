@@ -109,10 +109,11 @@ impl Recorder {
         let metrics = RecorderMetrics::register(registry)?;
         let assignment = journal.assignment(ROLE, registry)?;
         let mut recorder = Self::elsewhere(journal);
-        // Before the first record is submitted; what is another's is let go again.
-        for partition in (0..journal.partitions()).map(PartitionId) {
-            partition::hold(journal, history, attributes, partition);
-            if assignment.is_whole() {
+        // Before the first record is submitted. What may be another's is held when it
+        // is known to be ours: nobody would let go what never was.
+        if assignment.is_whole() {
+            for partition in (0..journal.partitions()).map(PartitionId) {
+                partition::hold(journal, history, attributes, partition);
                 set(&recorder.progress, partition, Some(Arc::default()));
             }
         }

@@ -80,6 +80,13 @@ pub async fn metric(baken: &Baken, named: &str) -> Option<f64> {
     line.and_then(|value| value.trim().parse().ok())
 }
 
+/// Partitions of which a node tells how far a reader is behind.
+async fn read(baken: &Baken, reader: &str) -> usize {
+    let metrics = baken.client().text("/metrics").await.unwrap();
+    let lines = metrics.lines().filter(|line| line.starts_with("baken_journal_reader_lag_records"));
+    lines.filter(|line| line.contains(&format!("reader=\"{reader}\""))).count()
+}
+
 pub async fn owned(baken: &Baken, role: &str) -> f64 {
     metric(baken, &format!("baken_partitions_owned{{role=\"{role}\"}}")).await.unwrap_or_default()
 }
@@ -132,6 +139,12 @@ async fn nodes_divide_the_partitions_and_go_on_for_one_that_is_killed() {
         until("both have partitions", async || {
             let both = (owned(&one, role).await, owned(&two, role).await);
             (both.0 >= 1.0 && both.1 >= 1.0 && both.0 + both.1 == 3.0).then_some(())
+        })
+        .await;
+    }
+    for (reader, all) in [("recorder", 3), ("forwarders", 3)] {
+        until("each partition is one node's to read", async || {
+            (read(&one, reader).await + read(&two, reader).await == all).then_some(())
         })
         .await;
     }

@@ -156,11 +156,57 @@ impl Partition {
         &mut self,
         inbox: &mut mpsc::Receiver<Message>,
     ) -> Result<std::convert::Infallible, End> {
-        let mut reader = self.journal.reader(self.partition, self.live)?;
         let mut tick =
             tokio::time::interval(Duration::from_millis(self.options.commit_interval_ms));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.rest(inbox, &mut tick).await?;
+            self.follow(inbox, &mut tick).await?;
+        }
+    }
+
+    fn has_lanes(&self) -> bool {
+        self.slots.iter().any(Option::is_some)
+    }
+
+    /// Reads nothing as long as nobody wants any of it. A lane begins with what
+    /// comes after it was made, or where it stood before.
+    async fn rest(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Message>,
+        tick: &mut tokio::time::Interval,
+    ) -> Result<(), End> {
+        while !self.has_lanes() {
+            tokio::select! {
+                biased;
+                _ = tick.tick() => {
+                    self.pass(self.journal.bounds(self.partition).next);
+                    self.store_all(false).await;
+                }
+                message = inbox.recv() => {
+                    let message = message.ok_or(End::Asked)?;
+                    self.pass(self.journal.end(self.partition).await);
+                    self.hear(message).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is before `end` was for nobody.
+    fn pass(&mut self, end: Position) {
+        self.live = self.live.max(end);
+        self.metrics.position.set(i64::try_from(self.live.0).unwrap_or(i64::MAX));
+    }
+
+    /// Reads for lanes, as long as there are any.
+    async fn follow(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Message>,
+        tick: &mut tokio::time::Interval,
+    ) -> Result<(), End> {
+        let mut reader = self.journal.reader(self.partition, self.live)?;
+        while self.has_lanes() {
             for _ in 0..TURN {
                 let Ok(message) = inbox.try_recv() else { break };
                 self.hear(message).await;
@@ -171,7 +217,7 @@ impl Partition {
                     let Some(entry) = self.next_live(&mut reader)? else { break };
                     self.take_live(&entry)?;
                 }
-                if tick_is_due(&mut tick) {
+                if tick_is_due(tick) {
                     self.store_all(false).await;
                 }
                 tokio::task::yield_now().await;
@@ -200,6 +246,7 @@ impl Partition {
                 },
             }
         }
+        Ok(())
     }
 
     fn next_live(&mut self, reader: &mut Reader) -> Result<Option<Entry>, End> {

@@ -53,6 +53,31 @@ async fn only_changes_are_sent_and_a_restart_neither_repeats_nor_skips() {
 }
 
 #[tokio::test]
+async fn what_comes_while_there_is_no_forwarder_is_held_for_nobody_and_sent_to_nobody() {
+    let (dir, double) = (tempfile::tempdir().unwrap(), Double::start().await);
+    let node = Node::start_keeping(dir.path(), &options(), 128 << 10).await;
+    let tenant = node.tenant("Acme").await;
+    let device = node.device(tenant, "pump", &[]).await;
+    let partition = node.partition(device);
+    let values: Vec<f64> = (0..2_000).map(f64::from).collect();
+    until("retention that nothing holds up", async || {
+        node.append(device, "t", 0, &values).await;
+        (node.journal.bounds(partition).oldest.0 > 0).then_some(())
+    })
+    .await;
+    for round in 0..2 {
+        node.append(device, "t", 5_000, &values).await;
+        let id = node.forwarder(influxdb(device, &double.url())).await;
+        node.append(device, "t", 9_000 + round, &[0.5]).await;
+        node.settled(id, 1).await;
+        node.store.directory().delete(id, None).await.unwrap();
+    }
+    let sent = points(&double.lines());
+    assert_eq!(sent, [(9_000, "0.5".to_owned()), (9_001, "0.5".to_owned())]);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_tenant_s_a_group_s_and_a_location_s_forwarder_each_send_what_is_theirs() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;

@@ -119,8 +119,8 @@ impl KafkaJournal {
     ) -> Result<Self, OpenError> {
         let (topic, partitions) = (options.topic.clone(), options.partitions);
         let shared = Shared::new(options, &vec![(0, 0); usize::from(partitions)], counts);
-        let client =
-            feed::consumer(&shared.options, "error").map_err(|error| topic::brokers(&error))?;
+        let asker = shared.consumers.asker(&shared.options);
+        let client = asker.map_err(|error| topic::brokers(&error))?;
         for partition in 0..partitions {
             let held = watermarks(&client, &topic, partition);
             let (oldest, next) = held.map_err(|error| topic::brokers(&error))?;

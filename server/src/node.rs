@@ -15,7 +15,7 @@ use alarms::{AlarmOptions, AlarmWorkers, Publishing};
 use anyhow::Context as _;
 use ingest::recorder::Recorder;
 use ingest::{Broker, BrokerOptions, Presence, Submitter};
-use journal::Journal;
+use journal::{Journal, KafkaOptions};
 use prometheus::Registry;
 use schema::{ApiToken, DocumentBody};
 use store::{ListQuery, Store, StoreOptions};
@@ -84,7 +84,8 @@ impl Node {
 
         let registry = Registry::new();
         host::register(&config.server, &registry)?;
-        let journal = open_journal(&config.journal, folder.path(), &registry).await?;
+        let name = host::node_name(&config.server);
+        let journal = open_journal(&config.journal, &name, folder.path(), &registry).await?;
         let store = open_store(&store_dir, journal.partitions(), &config, &registry).await?;
         refuse_another_journal(&journal, &store).await?;
         let is_used = if config.store.url.is_set() { !is_new(&store) } else { is_used };
@@ -357,14 +358,18 @@ fn first(addresses: &[SocketAddr]) -> Option<String> {
     addresses.first().map(|address| reachable(*address).to_string())
 }
 
+/// `name` is the node's, by which brokers know it.
 pub(crate) async fn open_journal(
     config: &JournalConfig,
+    name: &str,
     folder: &Path,
     registry: &Registry,
 ) -> anyhow::Result<Journal> {
     if config.url.is_set() {
         let password = optional_line("journal.password_file", &config.password_file)?;
-        let opened = Journal::open_kafka(config.kafka_options(&password)?, registry).await;
+        let options = config.kafka_options(&password)?;
+        let options = KafkaOptions { client_id: format!("baken-{name}"), ..options };
+        let opened = Journal::open_kafka(options, registry).await;
         return opened.context("cannot open the journal in Kafka");
     }
     let options = config.options(folder.join(JOURNAL_DIR));

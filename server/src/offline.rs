@@ -18,6 +18,7 @@ use store::{ListQuery, Store};
 use crate::backup::{BackupError, Manifest, Progress, Source, take};
 use crate::config::Config;
 use crate::folder::DataFolder;
+use crate::host::node_name;
 use crate::node::{self, DIRECTORY_FILE, JOURNAL_DIR, STORE_DIR};
 use crate::upkeep::Upkeep;
 
@@ -55,7 +56,8 @@ pub(crate) async fn back_up(
     if !config.store.url.is_set() {
         journal.partitions = partitions_of(&store_dir)?;
     }
-    let journal = node::open_journal(&journal, folder.path(), &registry).await?;
+    let name = node_name(&config.server);
+    let journal = node::open_journal(&journal, &name, folder.path(), &registry).await?;
     let store = node::open_store(&store_dir, journal.partitions(), config, &registry).await?;
     let source = Source {
         folder: folder.path().to_owned(),
@@ -95,7 +97,8 @@ impl Offline {
         let folder = DataFolder::open(dir)?;
         let registry = Registry::new();
         let kept = config.journal.keeping_all();
-        let journal = node::open_journal(&kept, folder.path(), &registry).await?;
+        let name = node_name(&config.server);
+        let journal = node::open_journal(&kept, &name, folder.path(), &registry).await?;
         let store_dir = folder.path().join(STORE_DIR);
         let partitions = journal.partitions();
         let store = node::open_store(&store_dir, partitions, config, &registry).await?;

@@ -40,7 +40,7 @@ impl Consumers {
         if let Some(client) = &*asker {
             return Ok(client.clone());
         }
-        Ok(asker.insert(Arc::new(consumer(options, "error")?)).clone())
+        Ok(asker.insert(Arc::new(consumer(options)?)).clone())
     }
 
     /// Ends those that are kept. Blocks.
@@ -66,7 +66,7 @@ impl Lent {
         let idle = lock(&shared.consumers.idle).pop();
         let client = match idle {
             Some(client) => client,
-            None => consumer(&shared.options, "error")?,
+            None => consumer(&shared.options)?,
         };
         client.assign(&place(&shared.options.topic, partition, position))?;
         Ok(Self { client: Some(client), shared: shared.clone() })

@@ -5,26 +5,36 @@
 //! record that is missed here is missed by nobody: what comes next is taken as
 //! the beginning of what is in memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{ClientConfig, ClientContext};
 use schema::{RecordKind, RecordRows};
 
 use super::KafkaOptions;
-use super::shared::{Shared, lock};
+use super::shared::{Shared, View, lock};
 use super::{topic, wire};
 use crate::OpenError;
 
 /// How long the feed waits for a message before it looks whether it is to follow
 /// others.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long a broker gathers what it has for the feed, unless that is
+/// [`GATHERED_BYTES`] already. An answer for each message, and readers that are
+/// woken for each, would be most of what a message costs where few come.
+const GATHER: Duration = Duration::from_millis(10);
+const GATHERED_BYTES: usize = 64 << 10;
+
+/// Records that are taken before their readers are woken, at most.
+const PIECE: usize = 1_024;
 
 /// How often it is asked what one partition holds, in turns.
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,7 +57,12 @@ impl ConsumerContext for Quiet {}
 pub(super) type Client = BaseConsumer<Quiet>;
 
 /// A consumer that belongs to no group and commits nothing.
-pub(super) fn consumer(options: &KafkaOptions, reset: &str) -> Result<Client, KafkaError> {
+pub(super) fn consumer(options: &KafkaOptions) -> Result<Client, KafkaError> {
+    config(options, "error").create_with_context(Quiet)
+}
+
+/// As [`consumer`]; `reset` is what to do about a position that there is not.
+fn config(options: &KafkaOptions, reset: &str) -> ClientConfig {
     let mut config = options.client();
     // It is asked for and never used: partitions are assigned by hand.
     config.set("group.id", format!("{}-reader", options.topic));
@@ -58,7 +73,7 @@ pub(super) fn consumer(options: &KafkaOptions, reset: &str) -> Result<Client, Ka
     let piece = options.read_ahead_bytes.max(options.max_record_bytes);
     config.set("fetch.message.max.bytes", piece.to_string());
     config.set("queued.max.messages.kbytes", (2 * piece / 1_024).max(1_024).to_string());
-    config.create_with_context(Quiet)
+    config
 }
 
 pub(super) fn place(topic: &str, partition: u16, position: u64) -> TopicPartitionList {
@@ -74,33 +89,63 @@ pub(super) struct Feed {
     shared: Arc<Shared>,
     client: Client,
     followed: Vec<u16>,
+    /// What readers are still to be told of partitions.
+    news: HashMap<u16, View>,
     asked: usize,
     asked_at: Instant,
 }
 
 impl Feed {
     pub fn new(shared: &Arc<Shared>) -> Result<Self, OpenError> {
-        let client = consumer(&shared.options, "latest").map_err(|error| topic::brokers(&error))?;
-        let (followed, asked_at) = (Vec::new(), Instant::now());
-        Ok(Self { shared: shared.clone(), client, followed, asked: 0, asked_at })
+        let mut config = config(&shared.options, "latest");
+        config.set("fetch.wait.max.ms", GATHER.as_millis().to_string());
+        config.set("fetch.min.bytes", GATHERED_BYTES.to_string());
+        let client = config.create_with_context(Quiet).map_err(|error| topic::brokers(&error))?;
+        Ok(Self {
+            shared: shared.clone(),
+            client,
+            followed: Vec::new(),
+            news: HashMap::new(),
+            asked: 0,
+            asked_at: Instant::now(),
+        })
     }
 
     pub fn run(mut self) {
         while !self.shared.is_closed() {
             self.follow_wanted();
-            match self.client.poll(POLL) {
-                None => {}
-                Some(Ok(message)) => take(&self.shared, &message),
-                // The client tries again by itself; its context has said so.
-                Some(Err(error)) => tracing::debug!(%error, "the feed of the journal waits"),
-            }
+            self.take_piece();
             if self.asked_at.elapsed() >= WATERMARK_INTERVAL {
                 self.asked_at = Instant::now();
                 self.ask_one();
             }
+            self.tell();
         }
         for partition in &self.shared.partitions {
             partition.view.send_modify(|view| view.closed = true);
+        }
+    }
+
+    /// Takes what is there; waits a while if that is nothing.
+    fn take_piece(&mut self) {
+        let Self { shared, client, news, .. } = self;
+        let mut patience = POLL;
+        for _ in 0..PIECE {
+            match client.poll(patience) {
+                None => return,
+                Some(Ok(message)) => take(shared, news, &message),
+                // The client tries again by itself; its context has said so.
+                Some(Err(error)) => tracing::debug!(%error, "the feed of the journal waits"),
+            }
+            patience = Duration::ZERO;
+        }
+    }
+
+    /// Tells readers of what came.
+    fn tell(&mut self) {
+        for (partition, View { base, next, .. }) in self.news.drain() {
+            let state = &self.shared.partitions[usize::from(partition)];
+            state.view.send_modify(|view| (view.base, view.next) = (base, next));
         }
     }
 
@@ -113,6 +158,8 @@ impl Feed {
             let done = match from {
                 Some(from) => {
                     lock(&state.tail).clear();
+                    // What came for those who read it before is not in memory any more.
+                    state.view.send_modify(|view| (view.base, view.next) = (from, from));
                     self.followed.push(partition);
                     self.client.incremental_assign(&place(topic, partition, from))
                 }
@@ -150,7 +197,7 @@ pub(super) fn note_watermarks(shared: &Shared, partition: u16, oldest: i64, next
     state.next.fetch_max(position(next), Ordering::AcqRel);
 }
 
-fn take(shared: &Shared, message: &BorrowedMessage<'_>) {
+fn take(shared: &Shared, news: &mut HashMap<u16, View>, message: &BorrowedMessage<'_>) {
     let Ok(number) = u16::try_from(message.partition()) else { return };
     let Some(state) = shared.partitions.get(usize::from(number)) else { return };
     let mut entry = match wire::entry(message) {
@@ -169,7 +216,7 @@ fn take(shared: &Shared, message: &BorrowedMessage<'_>) {
     }
     let base = {
         let mut tail = lock(&state.tail);
-        let next = state.view.borrow().next;
+        let next = news.get(&number).map_or_else(|| state.view.borrow().next, |view| view.next);
         if position < next && tail.oldest().is_some() {
             return;
         }
@@ -181,7 +228,7 @@ fn take(shared: &Shared, message: &BorrowedMessage<'_>) {
     };
     shared.counts.fetched.inc();
     state.next.fetch_max(position + 1, Ordering::AcqRel);
-    state.view.send_modify(|view| (view.base, view.next) = (base, position + 1));
+    news.insert(number, View { base, next: position + 1, closed: false });
 }
 
 /// Whether a position is none that the partition has.

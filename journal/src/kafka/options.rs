@@ -12,6 +12,9 @@ use crate::{MAX_PARTITIONS, OpenError};
 /// The longest name of a topic, less what we put behind it.
 const MAX_TOPIC_BYTES: usize = 200;
 
+/// More would only make routers wait.
+const MAX_LINGER_MS: u16 = 1_000;
+
 /// How a client proves who it is. Names as Kafka has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaslMechanism {
@@ -27,6 +30,9 @@ pub struct Secret(String);
 /// How the journal uses Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaOptions {
+    /// This process's name at the brokers, in their logs and quotas. Roles of two
+    /// processes are divided alike where the names differ.
+    pub client_id: String,
     /// `host:port`, separated by commas; any of them tells of all.
     pub brokers: String,
     /// The topic of the journal; what else we publish has topics whose names
@@ -50,6 +56,9 @@ pub struct KafkaOptions {
     pub tail_bytes: usize,
     /// Bytes that a reader that is behind takes at once.
     pub read_ahead_bytes: usize,
+    /// How long a record waits for others of its partition to go with it;
+    /// routers wait for their PUBACK as long.
+    pub linger_ms: u16,
     /// A member of a group that says nothing for so long has died.
     pub session_timeout_ms: u32,
     pub tls: bool,
@@ -75,6 +84,7 @@ impl From<String> for Secret {
 impl Default for KafkaOptions {
     fn default() -> Self {
         Self {
+            client_id: "baken".to_owned(),
             brokers: String::new(),
             topic: "baken".to_owned(),
             partitions: 64,
@@ -85,6 +95,7 @@ impl Default for KafkaOptions {
             queue_bytes: 64 << 20,
             tail_bytes: 256 << 20,
             read_ahead_bytes: 4 << 20,
+            linger_ms: 4,
             session_timeout_ms: 6_000,
             tls: false,
             ca_file: None,
@@ -177,6 +188,7 @@ impl KafkaOptions {
                 let hours: u32 = number("retention_hours", value)?;
                 self.retention_ms = u64::from(hours) * 3_600_000;
             }
+            "linger_ms" => self.linger_ms = number("linger_ms", value)?,
             "tls" => {
                 self.tls = value.parse().map_err(|_| wrong("tls", "it is true or false"))?;
             }
@@ -220,6 +232,9 @@ impl KafkaOptions {
             let most = self.replication_factor;
             return Err(wrong("min_insync_replicas", format!("1 to replication_factor, {most}")));
         }
+        if self.linger_ms > MAX_LINGER_MS {
+            return Err(wrong("linger_ms", format!("0 to {MAX_LINGER_MS}")));
+        }
         if self.queue_bytes < self.max_record_bytes {
             return Err(wrong("queue_bytes", "as much as max_record_bytes at least"));
         }
@@ -236,7 +251,7 @@ impl KafkaOptions {
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
-        config.set("client.id", "baken");
+        config.set("client.id", &self.client_id);
         config.set("socket.keepalive.enable", "true");
         config.set("allow.auto.create.topics", "false");
         // A broker that comes back is found soon.
@@ -294,11 +309,12 @@ mod tests {
         assert_eq!((&*options.brokers, &*options.topic), ("a:9092,[::1]:9093", "plant"));
         assert_eq!((options.sasl, options.tls), (None, false));
         let url = "kafka://eva:p%40ss@a:9092/x?partitions=8&replication_factor=1&\
-                   min_insync_replicas=1&retention_hours=2&tls=true&ca_file=/etc/ca.pem";
+                   min_insync_replicas=1&retention_hours=2&linger_ms=9&tls=true&ca_file=/etc/ca.pem";
         let options = KafkaOptions::parse(url).unwrap();
         assert_eq!(options.sasl, Some(SaslMechanism::ScramSha512));
         assert_eq!((&*options.user, &options.password), ("eva", &Secret("p@ss".to_owned())));
         assert_eq!((options.partitions, options.retention_ms), (8, 7_200_000));
+        assert_eq!(options.linger_ms, 9);
         assert!(!format!("{options:?}").contains("p@ss"));
         let config = options.client();
         assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
@@ -314,6 +330,7 @@ mod tests {
             ("kafka://a:9092/x?partitions=0", "partitions"),
             ("kafka://a:9092/x?partitions=many", "partitions"),
             ("kafka://a:9092/x?replication_factor=1&min_insync_replicas=2", "min_insync_replicas"),
+            ("kafka://a:9092/x?linger_ms=1001", "linger_ms"),
             ("kafka://a:9092/x?sasl=plain", "sasl"),
             ("kafka://a:9092/x?ca_file=/x", "ca_file"),
             ("kafka://a:9092/x?color=red", "url"),

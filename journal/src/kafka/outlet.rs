@@ -279,7 +279,7 @@ impl Inner {
     ) -> BTreeMap<PartitionId, Result<Option<LastMessage>, OutletError>> {
         let failed = |error: &KafkaError| OutletError::Last(error.to_string());
         let mut found = BTreeMap::new();
-        let client = match feed::consumer(&self.options, "error") {
+        let client = match feed::consumer(&self.options) {
             Ok(client) => client,
             Err(error) => {
                 return partitions.iter().map(|it| (*it, Err(failed(&error)))).collect();

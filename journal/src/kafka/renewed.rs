@@ -80,7 +80,7 @@ pub(super) fn config(options: &KafkaOptions) -> ClientConfig {
     // A message is never given up.
     config.set("message.timeout.ms", "0");
     config.set("retry.backoff.max.ms", "1000");
-    config.set("linger.ms", "1");
+    config.set("linger.ms", options.linger_ms.to_string());
     config.set("compression.type", "none");
     config.set("message.max.bytes", (options.max_record_bytes + 65_536).to_string());
     config.set("batch.size", "1000000");

@@ -24,8 +24,10 @@ pub struct JournalConfig {
     /// `partitions` (64), `replication_factor` (3), `min_insync_replicas` (2) and
     /// `retention_hours` (168) of a topic that is made and at least of one that is
     /// there, `tls` (`true` or `false`), `ca_file`, and `sasl` (`plain`,
-    /// `scram-sha-256`, `scram-sha-512`). Of this section only `queue_bytes` and
-    /// what is below `batch` apply then. Also the flag `--journal`.
+    /// `scram-sha-256`, `scram-sha-512`), and `linger_ms` (4): how long a record
+    /// waits for others of its partition to go with it. Of this section only
+    /// `queue_bytes` and what is below `batch` apply then. Also the flag
+    /// `--journal`.
     #[schema(value_type = String, format = "empty, or kafka://host:port,host:port/topic")]
     pub url: ServiceUrl,
     /// The file with the password of the user in `journal.url`, of which the

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::{ends_of, say};
 use crate::config::Config;
 use crate::folder::DataFolder;
+use crate::host::node_name;
 use crate::node::{STORE_DIR, open_journal, open_store, start_alarms, start_recorder};
 use crate::secret::Secret;
 
@@ -56,7 +57,8 @@ async fn attempt(
     patience: Duration,
 ) -> anyhow::Result<Option<Vec<Position>>> {
     let registry = Registry::new();
-    let journal = open_journal(&config.journal, folder.path(), &registry).await?;
+    let name = node_name(&config.server);
+    let journal = open_journal(&config.journal, &name, folder.path(), &registry).await?;
     let dir = folder.path().join(STORE_DIR);
     let store = open_store(&dir, journal.partitions(), config, &registry).await?;
     let (forwarders, _troubles) =

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use crate::command::complain;
 use crate::config::{Config, JournalConfig, StoreConfig};
 use crate::folder::{DataFolder, MigratedFile};
+use crate::host::node_name;
 use crate::node::{DIRECTORY_FILE, JOURNAL_DIR, STORE_DIR, open_journal, open_store};
 use crate::secret::optional_line;
 
@@ -127,7 +128,8 @@ fn check_folder(dir: &Path) -> anyhow::Result<()> {
 
 /// Where each partition of the folder's journal ends.
 async fn ends(here: &Config, folder: &Path) -> anyhow::Result<Vec<Position>> {
-    let journal = open_journal(&here.journal.keeping_all(), folder, &Registry::new()).await?;
+    let (kept, name) = (here.journal.keeping_all(), node_name(&here.server));
+    let journal = open_journal(&kept, &name, folder, &Registry::new()).await?;
     let ends = ends_of(&journal);
     journal.close().await;
     Ok(ends)
@@ -171,7 +173,8 @@ async fn check_new_journal(config: &Config, partitions: u16) -> anyhow::Result<(
         "`journal.url` asks for {asked} partitions, but the folder's journal has {partitions}, \
          which an installation keeps for life: put `partitions={partitions}` into the address"
     );
-    let journal = open_journal(&config.journal, Path::new(""), &Registry::new()).await?;
+    let name = node_name(&config.server);
+    let journal = open_journal(&config.journal, &name, Path::new(""), &Registry::new()).await?;
     let used = ends_of(&journal).into_iter().zip(0..).find(|(end, _)| *end != Position(0));
     journal.close().await;
     if let Some((end, partition)) = used {

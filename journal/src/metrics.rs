@@ -1,6 +1,8 @@
 //! Names and meaning of the journal's metrics. What is a state is worked out
 //! when somebody looks, so that it costs nothing on a reading's way.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -126,6 +128,8 @@ pub(crate) struct Gauges<S> {
     next_position: GaugeVec,
     stopped: GaugeVec,
     reader_lag: GaugeVec,
+    /// Two who ask at the same time don't take one another's values away.
+    asked: Mutex<()>,
 }
 
 impl<S: State> Gauges<S> {
@@ -149,6 +153,7 @@ impl<S: State> Gauges<S> {
                 Opts::new(READER_LAG, "Durable records that a reader still needs"),
                 &["reader", "partition"],
             )?,
+            asked: Mutex::default(),
         })
     }
 
@@ -183,6 +188,8 @@ impl<S: State> Gauges<S> {
             let stopped = f64::from(u8::from(partition.stopped.is_some()));
             self.stopped.with_label_values(&[&label]).set(stopped);
         }
+        // Who reads elsewhere now is not told of any more.
+        self.reader_lag.reset();
         for lag in lags {
             let labels = [lag.reader, &lag.partition.to_string()];
             self.reader_lag.with_label_values(&labels).set(lag.records as f64);
@@ -196,6 +203,7 @@ impl<S: State> Collector for Gauges<S> {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let _asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((status, lags)) = self.state.look() else { return Vec::new() };
         self.set(&status, &lags);
         self.all().into_iter().flat_map(Collector::collect).collect()

@@ -95,7 +95,7 @@ impl Default for KafkaOptions {
             queue_bytes: 64 << 20,
             tail_bytes: 256 << 20,
             read_ahead_bytes: 4 << 20,
-            linger_ms: 4,
+            linger_ms: 1,
             session_timeout_ms: 6_000,
             tls: false,
             ca_file: None,

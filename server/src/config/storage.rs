@@ -24,7 +24,7 @@ pub struct JournalConfig {
     /// `partitions` (64), `replication_factor` (3), `min_insync_replicas` (2) and
     /// `retention_hours` (168) of a topic that is made and at least of one that is
     /// there, `tls` (`true` or `false`), `ca_file`, and `sasl` (`plain`,
-    /// `scram-sha-256`, `scram-sha-512`), and `linger_ms` (4): how long a record
+    /// `scram-sha-256`, `scram-sha-512`), and `linger_ms` (1): how long a record
     /// waits for others of its partition to go with it. Of this section only
     /// `queue_bytes` and what is below `batch` apply then. Also the flag
     /// `--journal`.

@@ -33,8 +33,9 @@ const POLL: Duration = Duration::from_millis(20);
 const GATHER: Duration = Duration::from_millis(10);
 const GATHERED_BYTES: usize = 64 << 10;
 
-/// Records that are taken before their readers are woken, at most.
-const PIECE: usize = 1_024;
+/// Bytes that are taken before readers are woken, and one record more. A
+/// partition's share of memory must hold it, or who keeps up would fall behind.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// How often it is asked what one partition holds, in turns.
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
@@ -129,11 +130,15 @@ impl Feed {
     /// Takes what is there; waits a while if that is nothing.
     fn take_piece(&mut self) {
         let Self { shared, client, news, .. } = self;
-        let mut patience = POLL;
-        for _ in 0..PIECE {
+        let (mut bytes, mut patience) = (0, POLL);
+        while bytes < PIECE_BYTES {
             match client.poll(patience) {
                 None => return,
-                Some(Ok(message)) => take(shared, news, &message),
+                Some(Ok(message)) => {
+                    // A message's headers and its place in memory count too.
+                    bytes += 100 + message.payload_len();
+                    take(shared, news, &message);
+                }
                 // The client tries again by itself; its context has said so.
                 Some(Err(error)) => tracing::debug!(%error, "the feed of the journal waits"),
             }

@@ -116,11 +116,11 @@ impl Feed {
         while !self.shared.is_closed() {
             self.follow_wanted();
             self.take_piece();
+            self.tell();
             if self.asked_at.elapsed() >= WATERMARK_INTERVAL {
                 self.asked_at = Instant::now();
                 self.ask_one();
             }
-            self.tell();
         }
         for partition in &self.shared.partitions {
             partition.view.send_modify(|view| view.closed = true);
